@@ -1,0 +1,397 @@
+#include "llama-plan-runtime.h"
+
+#include "llama-cparams.h"
+#include "llama-graph.h"
+#include "llama-hparams.h"
+#include "llama-impl.h"
+#include "llama-kv-cache.h"
+#include "llama-model.h"
+
+#include "ggml.h"
+
+#include <algorithm>
+#include <cstring>
+
+// A pair whose factor is this does not turn: its angle at any position is below what F32 resolves next to 1.
+// Finite, because some backends are compiled for finite mathematics only.
+static constexpr float PLAN_STILL = 1e30f;
+
+//
+// making the runtime
+//
+
+std::unique_ptr<llama_plan_runtime> llama_plan_runtime::make(const llama_model & model) {
+    const auto plan = model.plan.plan;
+
+    if (!plan || plan->native || model.hparams.vocab_only || (plan->step_lengths.empty() && plan->logn_length == 0)) {
+        return nullptr;
+    }
+    return std::unique_ptr<llama_plan_runtime>(new llama_plan_runtime(model, plan));
+}
+
+llama_plan_runtime::llama_plan_runtime(const llama_model & model, std::shared_ptr<const llama_plan> plan) :
+    plan(std::move(plan)), model(model), hparams(model.hparams), layers(hparams.n_layer_all), rotated(hparams.n_layer_all) {
+    const auto & p = *this->plan;
+
+    if (p.logn_length > 0 && (model.arch == LLM_ARCH_MINIMAX_M3 || model.arch == LLM_ARCH_GLM5_NEXT)) {
+        llama_plan_refuse(format("the architecture %s attends in a way of its own, which LogN does not reach: bake a method without it", model.arch_name().c_str()));
+    }
+    if (p.step_lengths.empty()) {
+        return;
+    }
+
+    const uint32_t n_pairs = p.n_pairs;
+    const bool     mapped  = p.maps_positions();
+
+    // each pair is turned by exactly one of the two rotations: the pairs below first_pair by the first
+    std::vector<float> lo(p.step_factors.end() - n_pairs, p.step_factors.end());
+    std::vector<float> hi(n_pairs, PLAN_STILL);
+    if (mapped) {
+        std::swap_ranges(lo.begin() + p.position_first_pair, lo.end(), hi.begin() + p.position_first_pair);
+    }
+
+    std::map<ggml_backend_buffer_type_t, factors> by_buft;
+
+    for (uint32_t il = 0; il < hparams.n_layer_all; ++il) {
+        ggml_backend_buffer_type_t buft = model.select_buft(il);
+
+        auto it = by_buft.find(buft);
+        if (it == by_buft.end()) {
+            ggml_context_ptr ctx { ggml_init({ 2*ggml_tensor_overhead(), nullptr, /*.no_alloc =*/ true }) };
+            if (!ctx) {
+                llama_plan_refuse("there is no memory for the context plan's factors");
+            }
+
+            factors f;
+            f.lo = ggml_new_tensor_1d(ctx.get(), GGML_TYPE_F32, n_pairs);
+            ggml_set_name(f.lo, "plan_factors");
+            if (mapped) {
+                f.hi = ggml_new_tensor_1d(ctx.get(), GGML_TYPE_F32, n_pairs);
+                ggml_set_name(f.hi, "plan_factors_mapped");
+            }
+
+            ggml_backend_buffer_ptr buf { hparams.no_alloc ?
+                ggml_backend_buft_alloc_buffer(buft, 0) : // memory is only being estimated
+                ggml_backend_alloc_ctx_tensors_from_buft(ctx.get(), buft) };
+            if (!buf) {
+                llama_plan_refuse("there is no memory for the context plan's factors on the device of layer " + std::to_string(il));
+            }
+            if (hparams.no_alloc) {
+                for (ggml_tensor * t = ggml_get_first_tensor(ctx.get()); t != nullptr; t = ggml_get_next_tensor(ctx.get(), t)) {
+                    t->buffer = buf.get();
+                }
+            } else {
+                ggml_backend_tensor_set(f.lo, lo.data(), 0, ggml_nbytes(f.lo));
+                if (f.hi) {
+                    ggml_backend_tensor_set(f.hi, hi.data(), 0, ggml_nbytes(f.hi));
+                }
+            }
+
+            it = by_buft.emplace(buft, f).first;
+            ctxs_bufs.emplace_back(std::move(ctx), std::move(buf));
+        }
+        layers[il] = it->second;
+    }
+}
+
+bool llama_plan_runtime::rotates(int il) const {
+    if (plan->step_lengths.empty() || il < 0 || il >= (int) layers.size()) {
+        return false;
+    }
+    if (!plan->rope_layers.empty()) {
+        return std::find(plan->rope_layers.begin(), plan->rope_layers.end(), (uint32_t) il) != plan->rope_layers.end();
+    }
+    return !hparams.is_swa(il);
+}
+
+bool llama_plan_runtime::scales(int il) const {
+    return plan->logn_length > 0 && il >= 0 && il < (int) layers.size() && il != hparams.router_layer && !hparams.is_swa(il);
+}
+
+uint32_t llama_plan_runtime::max_nodes() const {
+    return 8*layers.size() + 64;
+}
+
+void llama_plan_runtime::refuse(const std::string & reason) const {
+    if (refusal.empty()) {
+        refusal = reason;
+    }
+}
+
+void llama_plan_runtime::note(const ggml_tensor * rope, int il) const {
+    if (reserving) {
+        made.insert(rope);
+        if (il >= 0 && il < (int) rotated.size()) {
+            rotated[il] = true;
+        }
+    }
+}
+
+void llama_plan_runtime::check_reserved(ggml_cgraph * gf) const {
+    const std::string arch = model.arch_name();
+
+    if (!plan->step_lengths.empty()) {
+        for (int i = 0; i < ggml_graph_n_nodes(gf); ++i) {
+            const ggml_tensor * node = ggml_graph_node(gf, i);
+            if ((node->op == GGML_OP_ROPE || node->op == GGML_OP_ROPE_BACK) && made.count(node) == 0) {
+                refuse("the architecture " + arch + " rotates in a way that a context plan does not reach");
+            }
+        }
+    }
+    made.clear();
+    reserving = false;
+
+    if (!refusal.empty()) {
+        llama_plan_refuse(refusal);
+    }
+}
+
+//
+// the graph input: what the plan makes of a batch's positions
+//
+
+class llm_graph_input_plan : public llm_graph_input_i {
+public:
+    llm_graph_input_plan(const llama_plan_runtime * runtime, uint32_t n_pos_per_embd) : runtime(runtime), n_pos_per_embd(n_pos_per_embd) {}
+
+    void set_input(const llama_ubatch * ubatch) override {
+        if (!ubatch->pos) {
+            return;
+        }
+        const llama_plan & plan = *runtime->plan;
+        const size_t n_tokens = ubatch->n_tokens;
+
+        if (pos_mapped && pos_mapped->buffer) {
+            std::vector<int32_t> data(n_tokens*n_pos_per_embd, 0);
+            // with M-RoPE, text has one position a token: it stands in the first three rows, and the fourth is 0
+            const bool   text = ubatch->token != nullptr && n_pos_per_embd == 4;
+            const size_t rows = text ? 3 : n_pos_per_embd;
+            for (size_t r = 0; r < rows; ++r) {
+                for (size_t i = 0; i < n_tokens; ++i) {
+                    data[r*n_tokens + i] = plan.map_position(ubatch->pos[text ? i : r*n_tokens + i]);
+                }
+            }
+            ggml_backend_tensor_set(pos_mapped, data.data(), 0, ggml_nbytes(pos_mapped));
+        }
+        if (logn && logn->buffer) {
+            std::vector<float> data(n_tokens);
+            for (size_t i = 0; i < n_tokens; ++i) {
+                data[i] = plan.logn_scale(ubatch->pos[i]);
+            }
+            ggml_backend_tensor_set(logn, data.data(), 0, ggml_nbytes(logn));
+        }
+    }
+
+    bool can_reuse(const llm_graph_params & params) override {
+        const int64_t n_tokens = params.ubatch.n_tokens;
+
+        return params.cparams.plan == runtime &&
+            (!pos_mapped || pos_mapped->ne[0] == n_tokens*n_pos_per_embd) &&
+            (!logn       || logn->ne[2]       == n_tokens);
+    }
+
+    ggml_tensor * pos_mapped = nullptr; // I32 [n_tokens*n_pos_per_embd]
+    ggml_tensor * logn       = nullptr; // F32 [1, 1, n_tokens]
+
+    const llama_plan_runtime * runtime;
+
+    const uint32_t n_pos_per_embd;
+};
+
+//
+// llm_graph_context: the members that hide ggml's rope functions from the model files
+//
+
+void llm_graph_context::plan_note(ggml_tensor * cur, const char * name, int il) const {
+    if (il >= 0) {
+        plan.il = il;
+    } else if (strcmp(name, "inp_pos") == 0) {
+        plan.inp_pos = cur;
+    }
+}
+
+llm_graph_input_plan * llm_graph_context::plan_input() const {
+    if (!plan.inp) {
+        auto inp = std::make_unique<llm_graph_input_plan>(cparams.plan, hparams.n_pos_per_embd());
+        plan.inp = (llm_graph_input_plan *) res->add_input(std::move(inp));
+    }
+    return plan.inp;
+}
+
+ggml_tensor * llm_graph_context::plan_rope(ggml_tensor * pos, ggml_tensor * own_factors, int n_dims, float scale, float ext, float attn, const plan_rope_fn & rope) const {
+    const auto * runtime = cparams.plan;
+
+    if (!runtime) {
+        return rope(nullptr, pos, own_factors, scale, ext, attn);
+    }
+
+    ggml_tensor * cur = nullptr;
+
+    if (plan.il < 0) {
+        runtime->refuse("the architecture " + std::string(llm_arch_name(arch)) + " rotates before it names a layer, which a context plan does not reach");
+    } else if (runtime->rotates(plan.il)) {
+        const auto & factors = runtime->layer_factors(plan.il);
+        if (n_dims/2 != (int) runtime->plan->n_pairs) {
+            runtime->refuse(format("the context plan has factors for %u pairs, but layer %d rotates %d", runtime->plan->n_pairs, plan.il, n_dims/2));
+        } else if (factors.hi && pos != plan.inp_pos) {
+            runtime->refuse("the architecture " + std::string(llm_arch_name(arch)) + " rotates by positions of its own, which a position map does not reach");
+        } else {
+            // a plan is total: its factors hold the model's own scaling, so scale, ramp and attention factor are the plan's
+            cur = rope(nullptr, pos, factors.lo, 1.0f, 0.0f, runtime->attention_factor());
+            if (factors.hi) {
+                runtime->note(cur, plan.il);
+
+                auto * inp = plan_input();
+                if (!inp->pos_mapped) {
+                    inp->pos_mapped = ggml_dup_tensor(ctx0, plan.inp_pos);
+                    ggml_set_input(inp->pos_mapped);
+                    ggml_set_name (inp->pos_mapped, "inp_pos_mapped");
+                }
+                cur = rope(cur, inp->pos_mapped, factors.hi, 1.0f, 0.0f, 1.0f);
+            }
+        }
+    }
+
+    if (!cur) {
+        cur = rope(nullptr, pos, own_factors, scale, ext, attn);
+    }
+    runtime->note(cur, plan.il);
+
+    return cur;
+}
+
+ggml_tensor * llm_graph_context::ggml_rope_ext(ggml_context * ctx, ggml_tensor * a, ggml_tensor * b, ggml_tensor * c, int n_dims, int mode, int n_ctx_orig,
+        float base, float scale, float ext, float attn, float beta_fast, float beta_slow) const {
+    return plan_rope(b, c, n_dims, scale, ext, attn, [&](ggml_tensor * again, ggml_tensor * pos, ggml_tensor * factors, float scale, float ext, float attn) {
+        return ::ggml_rope_ext(ctx, again ? again : a, pos, factors, n_dims, mode, n_ctx_orig, base, scale, ext, attn, beta_fast, beta_slow);
+    });
+}
+
+ggml_tensor * llm_graph_context::ggml_rope_multi(ggml_context * ctx, ggml_tensor * a, ggml_tensor * b, ggml_tensor * c, int n_dims, int * sections, int mode, int n_ctx_orig,
+        float base, float scale, float ext, float attn, float beta_fast, float beta_slow) const {
+    return plan_rope(b, c, n_dims, scale, ext, attn, [&](ggml_tensor * again, ggml_tensor * pos, ggml_tensor * factors, float scale, float ext, float attn) {
+        return ::ggml_rope_multi(ctx, again ? again : a, pos, factors, n_dims, sections, mode, n_ctx_orig, base, scale, ext, attn, beta_fast, beta_slow);
+    });
+}
+
+ggml_tensor * llm_graph_context::ggml_rope(ggml_context * ctx, ggml_tensor * a, ggml_tensor * b, int n_dims, int mode) const {
+    // what ::ggml_rope stands for
+    return ggml_rope_ext(ctx, a, b, nullptr, n_dims, mode, 0, 10000.0f, 1.0f, 0.0f, 1.0f, 0.0f, 0.0f);
+}
+
+ggml_tensor * llm_graph_context::ggml_rope_ext_back(ggml_context * ctx, ggml_tensor * a, ggml_tensor * b, ggml_tensor * c, int n_dims, int mode, int n_ctx_orig,
+        float base, float scale, float ext, float attn, float beta_fast, float beta_slow) const {
+    ggml_tensor * cur = ::ggml_rope_ext_back(ctx, a, b, c, n_dims, mode, n_ctx_orig, base, scale, ext, attn, beta_fast, beta_slow);
+    if (cparams.plan) {
+        if (!cparams.plan->plan->step_lengths.empty()) {
+            cparams.plan->refuse("the architecture " + std::string(llm_arch_name(arch)) + " turns its attention's output back, which a context plan does not reach");
+        }
+        cparams.plan->note(cur, plan.il);
+    }
+    return cur;
+}
+
+ggml_tensor * llm_graph_context::ggml_rope_set_offset(ggml_tensor * a, int offset) const {
+    // a mapped rotation is a rotation of a rotation, and both start at the offset
+    if (a->src[0]->op == GGML_OP_ROPE) {
+        ::ggml_rope_set_offset(a->src[0], offset);
+    }
+    return ::ggml_rope_set_offset(a, offset);
+}
+
+ggml_tensor * llm_graph_context::plan_scale_q(ggml_tensor * q, int il) const {
+    if (!cparams.plan || !cparams.plan->scales(il)) {
+        return q;
+    }
+    auto * inp = plan_input();
+    if (!inp->logn) {
+        inp->logn = ggml_new_tensor_3d(ctx0, GGML_TYPE_F32, 1, 1, n_tokens);
+        ggml_set_input(inp->logn);
+        ggml_set_name (inp->logn, "inp_logn");
+    }
+    return ggml_mul(ctx0, q, inp->logn);
+}
+
+//
+// K-shift
+//
+
+class llm_graph_input_plan_k_shift : public llm_graph_input_i {
+public:
+    llm_graph_input_plan_k_shift(const llama_plan & plan, const llama_kv_cache * kv) : plan(plan), kv(kv) {}
+
+    void set_input(const llama_ubatch * ubatch) override {
+        GGML_UNUSED(ubatch);
+
+        if (shift && shift->buffer) {
+            kv->set_input_k_shift_mapped(shift, plan);
+        }
+    }
+
+    ggml_tensor * shift = nullptr; // I32 [n_cells]
+
+    const llama_plan & plan;
+
+    const llama_kv_cache * kv;
+};
+
+void llama_kv_cache::set_input_k_shift_mapped(ggml_tensor * dst, const llama_plan & plan) const {
+    std::vector<int32_t> data(ggml_nelements(dst), 0);
+
+    for (uint32_t s = 0; s < n_stream; ++s) {
+        const auto & cells = v_cells[s];
+
+        for (uint32_t i = 0; i < cells.size(); ++i) {
+            if (!cells.is_empty(i)) {
+                const llama_pos pos = cells.pos_get(i); // the shift is already in it
+                data[(size_t) s*cells.size() + i] = plan.map_position(pos) - plan.map_position(pos - cells.get_shift(i));
+            }
+        }
+    }
+    ggml_backend_tensor_set(dst, data.data(), 0, ggml_nbytes(dst));
+}
+
+void llama_plan_runtime::add_k_shift_input(ggml_context * ctx, llm_graph_result * res, const llama_kv_cache * kv, int64_t n_cells) const {
+    k_shift_mapped = nullptr;
+    if (!plan->maps_positions()) {
+        return;
+    }
+    auto inp = std::make_unique<llm_graph_input_plan_k_shift>(*plan, kv);
+    inp->shift = ggml_new_tensor_1d(ctx, GGML_TYPE_I32, n_cells);
+    ggml_set_input(inp->shift);
+    k_shift_mapped = inp->shift;
+    res->add_input(std::move(inp));
+}
+
+ggml_tensor * llama_plan_runtime::build_k_shift(ggml_context * ctx, ggml_tensor * k, ggml_tensor * shift, ggml_tensor * rot,
+        int n_rot, int mode, float freq_base, int il) const {
+    const auto & f = layer_factors(il);
+
+    if (!rotated[il]) {
+        return k;
+    }
+
+    const bool inplace = k->type == GGML_TYPE_F32 || k->type == GGML_TYPE_F16;
+
+    ggml_tensor * cur = k;
+    if (!inplace) {
+        // other types are turned in F32, out of the rotation that quantized keys are stored under
+        cur = ggml_cast(ctx, cur, GGML_TYPE_F32);
+        if (rot) {
+            cur = llama_mul_mat_hadamard(ctx, cur, rot);
+        }
+    }
+
+    cur = ::ggml_rope_ext_inplace(ctx, cur, shift, f.lo, n_rot, mode, 0, freq_base, 1.0f, 0.0f, 1.0f, 0.0f, 0.0f);
+    if (f.hi) {
+        cur = ::ggml_rope_ext_inplace(ctx, cur, k_shift_mapped, f.hi, n_rot, mode, 0, freq_base, 1.0f, 0.0f, 1.0f, 0.0f, 0.0f);
+    }
+
+    if (!inplace) {
+        if (rot) {
+            cur = llama_mul_mat_hadamard(ctx, cur, rot);
+        }
+        cur = ggml_cpy(ctx, cur, k);
+    }
+    return cur;
+}

@@ -1,0 +1,93 @@
+#pragma once
+
+#include "llama-plan.h"
+
+#include "ggml-cpp.h"
+
+#include <map>
+#include <memory>
+#include <string>
+#include <unordered_set>
+#include <vector>
+
+struct ggml_cgraph;
+struct ggml_context;
+struct ggml_tensor;
+
+struct llama_hparams;
+struct llama_model;
+
+class  llama_kv_cache;
+class  llm_graph_input_plan;
+class  llm_graph_result;
+
+// One context's execution of its model's plan: the factor tensors on the layers' devices, and what its graphs found.
+// Reached through llama_cparams::plan; null there means that there is nothing to execute.
+struct llama_plan_runtime {
+    // nullptr if the model has no plan, or its own keys say all of it; throws if the factors cannot be placed
+    static std::unique_ptr<llama_plan_runtime> make(const llama_model & model);
+
+    // factors on the device of layer il: lo for the true positions, hi for the mapped ones
+    struct factors {
+        ggml_tensor * lo = nullptr;
+        ggml_tensor * hi = nullptr;
+    };
+
+    const factors & layer_factors(int il) const { return layers[il]; }
+
+    float attention_factor() const { return plan->step_attention_factors.empty() ? 1.0f : plan->step_attention_factors.back(); }
+
+    // does the plan replace this layer's rotation? is this layer's attention scaled by LogN?
+    bool rotates(int il) const;
+    bool scales (int il) const;
+
+    uint32_t max_nodes() const; // that the plan adds to a graph, leaves included
+
+    // to be called after a reserve: throws the first refusal that building the graphs met, and refuses
+    // a graph with a rotation that did not come through the plan
+    void check_reserved(ggml_cgraph * gf) const;
+
+    // only the first is kept: graphs are built where nothing may be thrown
+    void refuse(const std::string & reason) const;
+
+    //
+    // K-shift
+    //
+
+    // the input for the mapped pairs: p(m + d) - p(m) of every cell
+    void add_k_shift_input(ggml_context * ctx, llm_graph_result * res, const llama_kv_cache * kv, int64_t n_cells) const;
+
+    // turns cached keys by the shift, each pair once, and multiplies them by no attention factor again
+    ggml_tensor * build_k_shift(ggml_context * ctx, ggml_tensor * k, ggml_tensor * shift, ggml_tensor * rot,
+            int n_rot, int mode, float freq_base, int il) const;
+
+    std::shared_ptr<const llama_plan> plan;
+
+    const llama_model   & model;
+    const llama_hparams & hparams;
+
+    // remembers a rotation that a graph member made, for check_reserved() and the K-shift
+    void note(const ggml_tensor * rope, int il) const;
+
+private:
+    llama_plan_runtime(const llama_model & model, std::shared_ptr<const llama_plan> plan);
+
+    std::vector<factors> layers;
+
+    std::vector<std::pair<ggml_context_ptr, ggml_backend_buffer_ptr>> ctxs_bufs;
+
+    mutable ggml_tensor * k_shift_mapped = nullptr; // of the K-shift graph being built
+
+    mutable std::unordered_set<const ggml_tensor *> made;    // while the context is being reserved
+    mutable std::vector<bool>                       rotated; // [n_layer], layers without RoPE make no rotation
+
+    mutable std::string refusal;
+    mutable bool        reserving = true;
+};
+
+// What one graph knows of the plan while it is being built.
+struct llm_graph_plan {
+    int il = -1;                            // the layer being built
+    ggml_tensor * inp_pos = nullptr;        // the true positions
+    llm_graph_input_plan * inp = nullptr;   // made when first needed: an input that no node reads has no buffer
+};

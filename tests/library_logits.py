@@ -1,0 +1,117 @@
+"""Logits straight from the loaded library, by llama.cpp's own C functions and nothing of ours between."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import llama_cpp
+import numpy as np
+import numpy.typing as npt
+
+Float32 = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Mode:
+    """How the library computes; the defaults are the most exact it has."""
+
+    kv_type: int = llama_cpp.GGML_TYPE_F32
+    flash_attention: bool = False
+    ubatch_size: int = 512
+    n_seq_max: int = 1
+
+
+@dataclass
+class LoadedContext:
+    """One context of one model, both alive within `loaded`."""
+
+    model: llama_cpp.llama_model_p
+    context: llama_cpp.llama_context_p
+    n_vocab: int
+    mode: Mode
+
+    def decode(self, tokens: Sequence[int], start: int = 0, sequence: int = 0) -> Float32:
+        """Logits of every token, [tokens, vocabulary]; the tokens stand at positions from `start` on."""
+        batch = llama_cpp.llama_batch_init(len(tokens), 0, 1)
+        batch.n_tokens = len(tokens)
+        for i, token in enumerate(tokens):
+            batch.token[i] = token
+            batch.pos[i] = start + i
+            batch.n_seq_id[i] = 1
+            batch.seq_id[i][0] = sequence
+            batch.logits[i] = True
+        status = llama_cpp.llama_decode(self.context, batch)
+        llama_cpp.llama_batch_free(batch)
+        assert status == 0, f"llama_decode returned {status}"
+        values = np.ctypeslib.as_array(
+            llama_cpp.llama_get_logits(self.context), shape=(len(tokens), self.n_vocab)
+        )
+        return values.copy()
+
+    @property
+    def memory(self) -> llama_cpp.llama_memory_t:
+        """The context's KV cache."""
+        return llama_cpp.llama_get_memory(self.context)
+
+
+class LibraryRefusedError(RuntimeError):
+    """The library made no model or no context."""
+
+
+@contextmanager
+def loaded(
+    path: Path,
+    n_ctx: int,
+    mode: Mode = Mode(),  # noqa: B008 - frozen
+    prepare: Callable[[llama_cpp.llama_model_p], None] | None = None,
+) -> Iterator[LoadedContext]:
+    """A model of `path` and a context of `n_ctx` tokens; `prepare` runs between the two."""
+    parameters = llama_cpp.llama_model_default_params()
+    parameters.n_gpu_layers = 0
+    model = llama_cpp.llama_model_load_from_file(str(path).encode(), parameters)
+    if not model:
+        raise LibraryRefusedError(f"no model of {path.name}")
+    context = None
+    try:
+        if prepare is not None:
+            prepare(model)
+        context_parameters = llama_cpp.llama_context_default_params()
+        context_parameters.n_ctx = n_ctx
+        context_parameters.n_batch = n_ctx
+        context_parameters.n_ubatch = mode.ubatch_size
+        context_parameters.n_seq_max = mode.n_seq_max
+        context_parameters.n_threads = 2
+        context_parameters.n_threads_batch = 2
+        context_parameters.type_k = context_parameters.type_v = mode.kv_type
+        context_parameters.flash_attn_type = int(mode.flash_attention)
+        context_parameters.no_perf = True
+        context = llama_cpp.llama_init_from_model(model, context_parameters)
+        if not context:
+            raise LibraryRefusedError(f"no context of {path.name}")
+        n_vocab = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model))
+        yield LoadedContext(model, context, n_vocab, mode)
+    finally:
+        if context:
+            llama_cpp.llama_free(context)
+        llama_cpp.llama_model_free(model)
+
+
+def library_logits(path: Path, tokens: Sequence[int], mode: Mode = Mode(), start: int = 0) -> Float32:  # noqa: B008
+    """Logits of every token of one prefill, [tokens, vocabulary]."""
+    with loaded(path, n_ctx=start + len(tokens), mode=mode) as context:
+        return context.decode(tokens, start)
+
+
+def silence_library() -> Callable[[], None]:
+    """Keeps the library's log off the terminal; returns a function that must be kept alive with the setting."""
+
+    @ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
+    def ignore(level: int, text: bytes, user_data: object) -> None:
+        del level, text, user_data
+
+    llama_cpp.llama_log_set(ignore, None)
+    return lambda: ignore(0, b"", None)

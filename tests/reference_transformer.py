@@ -1,0 +1,124 @@
+"""A decoder-only transformer in float64 NumPy: the oracle for the library's logits.
+
+It is written from the papers' equations and knows nothing of plans: a test hands it the angle of every
+rotary pair at every position, the factor on rotated q and k, and the factor on q, each computed
+in the test from the method's own equation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from tiny_models import TinyModel
+
+Float64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Positions:
+    """What a method makes of the positions of a batch.
+
+    Attributes:
+        angles: radians, [tokens, n_rot/2]: how far each pair turns.
+        attention_factor: multiplier on rotated q and on rotated k.
+        query_factor: [tokens], multiplier on q (LogN); None for none.
+    """
+
+    angles: Float64
+    attention_factor: float = 1.0
+    query_factor: Float64 | None = None
+
+
+def plain_frequencies(model: TinyModel) -> Float64:
+    """theta_i = base^(-2i/d), radians per token, [d/2] (Su et al. 2021, section 3.2.2)."""
+    pairs = np.arange(model.rope_dim // 2, dtype=np.float64)
+    return np.asarray(model.rope_base ** (-2.0 * pairs / model.rope_dim), dtype=np.float64)
+
+
+def plain_positions(model: TinyModel, n_tokens: int, start: int = 0) -> Positions:
+    """RoPE as trained: angle m * theta_i."""
+    m = np.arange(start, start + n_tokens, dtype=np.float64)
+    return Positions(np.outer(m, plain_frequencies(model)))
+
+
+def reference_logits(
+    model: TinyModel,
+    tokens: Sequence[int],
+    positions: Positions,
+    key_angles: Sequence[Float64] | None = None,
+) -> Float64:
+    """Logits of every token, [tokens, vocabulary], of one causal pass over `tokens`.
+
+    Args:
+        model: the configuration and the weights.
+        tokens: token ids.
+        positions: of these tokens.
+        key_angles: per layer, the angles of the keys where they differ from the queries'.
+    """
+    weights = {name: values.astype(np.float64) for name, values in model.tensors.items()}
+    n_tokens = len(tokens)
+    hidden = weights["token_embd.weight"][np.asarray(tokens)]
+    causal = np.where(np.tri(n_tokens, dtype=bool), 0.0, -np.inf)
+    group = model.n_head // model.n_head_kv
+
+    for layer in range(model.n_layer):
+        w = {name.split(".", 2)[2]: v for name, v in weights.items() if name.startswith(f"blk.{layer}.")}
+        x = _rms_norm(hidden, w["attn_norm.weight"], model.rms_eps)
+        q = _project(x, w, "attn_q").reshape(n_tokens, model.n_head, model.head_dim)
+        k = _project(x, w, "attn_k").reshape(n_tokens, model.n_head_kv, model.head_dim)
+        v = _project(x, w, "attn_v").reshape(n_tokens, model.n_head_kv, model.head_dim)
+        if model.arch == "qwen3":
+            q = _rms_norm(q, w["attn_q_norm.weight"], model.rms_eps)
+            k = _rms_norm(k, w["attn_k_norm.weight"], model.rms_eps)
+        interleaved = model.arch == "llama"
+        q = positions.attention_factor * _rotate(q, positions.angles, interleaved)
+        k = positions.attention_factor * _rotate(
+            k, positions.angles if key_angles is None else key_angles[layer], interleaved
+        )
+        if positions.query_factor is not None:
+            q = q * positions.query_factor[:, None, None]
+
+        heads = []
+        for head in range(model.n_head):
+            scores = q[:, head] @ k[:, head // group].T / np.sqrt(model.head_dim) + causal
+            heads.append(_softmax(scores) @ v[:, head // group])
+        hidden = hidden + _project(np.concatenate(heads, axis=1), w, "attn_output")
+
+        x = _rms_norm(hidden, w["ffn_norm.weight"], model.rms_eps)
+        gate = _project(x, w, "ffn_gate")
+        hidden = hidden + _project(gate / (1.0 + np.exp(-gate)) * _project(x, w, "ffn_up"), w, "ffn_down")
+
+    return _rms_norm(hidden, weights["output_norm.weight"], model.rms_eps) @ weights["output.weight"].T
+
+
+def _project(x: Float64, weights: dict[str, Float64], name: str) -> Float64:
+    y = x @ weights[f"{name}.weight"].T
+    bias = weights.get(f"{name}.bias")
+    return y if bias is None else y + bias
+
+
+def _rms_norm(x: Float64, weight: Float64, epsilon: float) -> Float64:
+    return np.asarray(x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + epsilon) * weight)
+
+
+def _softmax(scores: Float64) -> Float64:
+    exponentials = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
+
+
+def _rotate(x: Float64, angles: Float64, interleaved: bool) -> Float64:
+    """Turns pair i of every head by `angles[:, i]`; dimensions beyond the pairs stay as they are."""
+    n_pairs = angles.shape[1]
+    first, second = (
+        (slice(0, 2 * n_pairs, 2), slice(1, 2 * n_pairs, 2))
+        if interleaved
+        else (slice(0, n_pairs), slice(n_pairs, 2 * n_pairs))
+    )
+    cos, sin = np.cos(angles)[:, None, :], np.sin(angles)[:, None, :]
+    turned = x.copy()
+    turned[..., first] = x[..., first] * cos - x[..., second] * sin
+    turned[..., second] = x[..., first] * sin + x[..., second] * cos
+    return turned
