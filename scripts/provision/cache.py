@@ -1,0 +1,20 @@
+"""Where everything that outlives a checkout is kept."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+
+def cache_dir() -> Path:
+    """The user's cache directory for ropewalk.
+
+    The same as `platformdirs.user_cache_dir("ropewalk")` on Linux and macOS (a test compares the two);
+    platformdirs itself is not installed yet when set-up starts.
+    """
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "ropewalk"
+    configured = os.environ.get("XDG_CACHE_HOME", "").strip()
+    base = Path(configured).expanduser() if configured else Path.home() / ".cache"
+    return base / "ropewalk"
