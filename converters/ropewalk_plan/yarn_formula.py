@@ -1,0 +1,48 @@
+"""YaRN's formulas (Peng et al. 2023), shared by the method and by files that scale already."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ropewalk_plan.rope_spec import FloatArray, RopeSpec
+
+BETA_FAST = 32.0
+BETA_SLOW = 1.0
+"""Turns over L between which YaRN ramps: the paper's beta and alpha for LLaMA, llama.cpp's defaults."""
+
+
+def yarn_factors(
+    spec: RopeSpec,
+    scale: float,
+    original_length: int,
+    *,
+    beta_fast: float = BETA_FAST,
+    beta_slow: float = BETA_SLOW,
+    mix: float = 1.0,
+) -> FloatArray:
+    """YaRN's frequency factors, relative to `spec`'s own frequencies, shape [n_pairs].
+
+    `1/f_i = (1 - m_i)/s + m_i` with m_i = 1 (extrapolate) up to the pair where `original_length` tokens
+    make `beta_fast` turns, 0 (interpolate) from the one where they make `beta_slow`, linear in the
+    pair index between, the two pairs rounded outwards (floor, ceil).
+
+    Args:
+        spec: the model.
+        scale: s.
+        original_length: tokens over which turns are counted.
+        beta_fast: turns above which a pair extrapolates.
+        beta_slow: turns below which a pair interpolates.
+        mix: weight of the extrapolated part (llama.cpp's `ext_factor`).
+    """
+    low = max(0.0, math.floor(spec.pair_at_rotations(original_length, beta_fast)))
+    high = min(spec.n_rot - 1.0, math.ceil(spec.pair_at_rotations(original_length, beta_slow)))
+    ramp = (np.arange(spec.n_pairs, dtype=np.float64) - low) / max(0.001, high - low)
+    extrapolated = (1.0 - np.clip(ramp, 0.0, 1.0)) * mix
+    return 1.0 / ((1.0 - extrapolated) / scale + extrapolated)
+
+
+def yarn_attention_factor(scale: float, weight: float = 1.0) -> float:
+    """YaRN's attention factor, `0.1 weight ln s + 1`; 1 for a scale of at most 1."""
+    return 1.0 if scale <= 1.0 else 0.1 * weight * math.log(scale) + 1.0
