@@ -1,0 +1,168 @@
+"""The patched library's context-plan API (`llama-context-plan.h`), typed.
+
+Every function raises `LibraryNotPatchedError` in a stock build, where the C symbols are absent.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from llama_cpp import llama_cpp as capi
+
+from ropewalk.backend.errors import PlanRefusedError
+from ropewalk.backend.library import require_patched
+from ropewalk_plan.plan import SCHEMA, ContextPlan, PositionKind, PositionMap, ScheduleStep
+
+_POSITION_KINDS = (PositionKind.IDENTITY, PositionKind.PERIODIC, PositionKind.MIRRORED)
+"""By their numbers in the C struct."""
+
+
+class ContextPlanParams(ctypes.Structure):
+    """`struct llama_context_plan_params`, field for field."""
+
+    _fields_ = (
+        ("schema", ctypes.c_uint32),
+        ("native", ctypes.c_uint32),
+        ("train_length", ctypes.c_uint32),
+        ("target_length", ctypes.c_uint32),
+        ("n_steps", ctypes.c_uint32),
+        ("n_pairs", ctypes.c_uint32),
+        ("n_rope_layers", ctypes.c_uint32),
+        ("position_kind", ctypes.c_uint32),
+        ("position_period", ctypes.c_uint32),
+        ("position_first_pair", ctypes.c_uint32),
+        ("logn_length", ctypes.c_uint32),
+        ("n_windows", ctypes.c_uint32),
+        ("n_sinks", ctypes.c_uint32),
+        ("streaming", ctypes.c_uint32),
+        ("method", ctypes.c_char_p),
+        ("options", ctypes.c_char_p),
+        ("step_lengths", ctypes.POINTER(ctypes.c_uint32)),
+        ("step_factors", ctypes.POINTER(ctypes.c_float)),
+        ("step_attention_factors", ctypes.POINTER(ctypes.c_float)),
+        ("rope_layers", ctypes.POINTER(ctypes.c_uint32)),
+        ("windows", ctypes.POINTER(ctypes.c_uint32)),
+    )
+
+
+def get_plan(model: int) -> tuple[ContextPlan, bool] | None:
+    """The plan that a `llama_model *` carries, and whether it is native; None where it has none."""
+    params = ContextPlanParams()
+    if not _functions()["llama_model_plan_get"](model, ctypes.byref(params)):
+        return None
+    return from_params(params), bool(params.native)
+
+
+def set_plan(model: int, plan: ContextPlan | None) -> None:
+    """Gives a `llama_model *` a plan, or none; contexts made from now on hold it.
+
+    Raises:
+        PlanRefusedError: the library does not execute this plan for this model; it keeps what it had.
+    """
+    params = None if plan is None else to_params(plan)
+    reference = None if params is None else ctypes.byref(params)
+    if _functions()["llama_model_plan_set"](model, reference) != 0:
+        raise PlanRefusedError(last_error() or "the library refused the plan without a reason")
+
+
+def last_error() -> str:
+    """Why the last load, context or plan was refused on this thread; "" if nothing was."""
+    return (_functions()["llama_context_plan_last_error"]() or b"").decode("utf-8", "replace")
+
+
+def to_params(plan: ContextPlan) -> ContextPlanParams:
+    """The C form of a plan; it owns the arrays it points to.
+
+    Raises:
+        PlanRefusedError: the plan concerns no layer at all, which the C form cannot say.
+    """
+    if plan.rope_layers == ():
+        raise PlanRefusedError(
+            "the plan names no layer to rotate: name some, or leave the layers out for all"
+        )
+    factors = [factor for step in plan.schedule for factor in step.frequency_factors]
+    return ContextPlanParams(
+        schema=SCHEMA,
+        native=0,
+        train_length=plan.train_length,
+        target_length=plan.target_length,
+        n_steps=len(plan.schedule),
+        n_pairs=plan.n_pairs,
+        n_rope_layers=len(plan.rope_layers or ()),
+        position_kind=_POSITION_KINDS.index(plan.position_map.kind),
+        position_period=plan.position_map.period,
+        position_first_pair=plan.position_map.first_pair,
+        logn_length=plan.logn_length,
+        n_windows=len(plan.windows),
+        n_sinks=plan.sinks,
+        streaming=int(plan.streaming),
+        method=plan.method.encode(),
+        options=plan.options.encode(),
+        step_lengths=_integers([step.up_to_length for step in plan.schedule]),
+        step_factors=_floats(factors),
+        step_attention_factors=_floats([step.attention_factor for step in plan.schedule]),
+        rope_layers=_integers(plan.rope_layers or ()),
+        windows=_integers(plan.windows),
+    )
+
+
+def from_params(params: ContextPlanParams) -> ContextPlan:
+    """A plan from its C form; everything is copied.
+
+    Raises:
+        PlanError: the numbers do not make a plan.
+    """
+    n_pairs = params.n_pairs
+    steps = tuple(
+        ScheduleStep(
+            up_to_length=params.step_lengths[i],
+            frequency_factors=tuple(params.step_factors[i * n_pairs : (i + 1) * n_pairs]),
+            attention_factor=params.step_attention_factors[i],
+        )
+        for i in range(params.n_steps)
+    )
+    return ContextPlan(
+        method=(params.method or b"").decode("utf-8", "replace"),
+        options=(params.options or b"").decode("utf-8", "replace"),
+        train_length=params.train_length,
+        target_length=params.target_length,
+        schedule=steps,
+        rope_layers=tuple(params.rope_layers[: params.n_rope_layers]) or None,
+        position_map=PositionMap(
+            kind=_POSITION_KINDS[params.position_kind],
+            period=params.position_period,
+            first_pair=params.position_first_pair,
+        ),
+        logn_length=params.logn_length,
+        windows=tuple(params.windows[: params.n_windows]),
+        sinks=params.n_sinks,
+        streaming=bool(params.streaming),
+    )
+
+
+def _integers(values: Sequence[int]) -> ctypes.Array[ctypes.c_uint32] | None:
+    """A C array, or null for nothing."""
+    return (ctypes.c_uint32 * len(values))(*values) if values else None
+
+
+def _floats(values: Sequence[float]) -> ctypes.Array[ctypes.c_float] | None:
+    """A C array, or null for nothing."""
+    return (ctypes.c_float * len(values))(*values) if values else None
+
+
+@cache
+def _functions() -> dict[str, Any]:
+    require_patched("A context plan")
+    params = ctypes.POINTER(ContextPlanParams)
+    signatures: dict[str, tuple[Any, list[Any]]] = {
+        "llama_model_plan_get": (ctypes.c_bool, [ctypes.c_void_p, params]),
+        "llama_model_plan_set": (ctypes.c_int32, [ctypes.c_void_p, params]),
+        "llama_context_plan_last_error": (ctypes.c_char_p, []),
+    }
+    functions = {name: getattr(capi._lib, name) for name in signatures}
+    for name, (result, arguments) in signatures.items():
+        functions[name].restype, functions[name].argtypes = result, arguments
+    return functions

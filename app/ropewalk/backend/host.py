@@ -1,0 +1,58 @@
+"""What this machine has to compute with: cores and memory that are really available to the process."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_CPUS = Path("/sys/devices/system/cpu")
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def available_cores() -> int:
+    """Physical cores this process may use: by affinity, not hyperthreads, within the container's quota."""
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+    cores = {_siblings(cpu) for cpu in allowed}
+    return max(1, min(len(cores), _cpu_quota() or len(cores)))
+
+
+def _siblings(cpu: int) -> str:
+    """The hyperthreads of the core that a CPU belongs to; where the system does not say, each is a core."""
+    text = _read(_CPUS / f"cpu{cpu}" / "topology" / "thread_siblings_list")
+    return text or str(cpu)
+
+
+def _cpu_quota() -> int | None:
+    """Whole CPUs that the container may use, rounded up; None without a limit."""
+    quota, _, period = (_read(_CGROUP / "cpu.max") or "max").partition(" ")
+    return None if quota == "max" or not period else -(-int(quota) // int(period))
+
+
+def available_memory() -> int:
+    """Bytes this process may fill, counting what it has filled already with data of its own.
+
+    Page cache counts as available (Linux's estimate), and so do file-backed pages of this process:
+    mapped weights must be counted as needed, loaded or not. Where the system does not say how much is
+    free (macOS), it is all the memory there is.
+    """
+    system = _field_bytes(Path("/proc/meminfo"), "MemAvailable:")
+    if system is None:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    available = system + (_field_bytes(Path("/proc/self/status"), "RssAnon:") or 0)
+    limit = _read(_CGROUP / "memory.max") or "max"
+    return available if limit == "max" else min(available, int(limit))
+
+
+def _field_bytes(path: Path, name: str) -> int | None:
+    """A `name: number kB` line of a /proc file."""
+    for line in (_read(path) or "").splitlines():
+        if line.startswith(name):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return None

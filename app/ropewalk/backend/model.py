@@ -1,0 +1,197 @@
+"""A model's weights in memory, and what its file says about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from llama_cpp import llama_cpp as capi
+
+from ropewalk.backend import context_plan, library, native_log
+from ropewalk.backend.errors import ModelFileError, PlanRefusedError, StoppedError
+from ropewalk.backend.memory import ModelShape
+from ropewalk.backend.vocabulary import Vocabulary
+from ropewalk_plan.gguf_header import GgufError, GgufHeader
+from ropewalk_plan.metadata import read_plan
+from ropewalk_plan.plan import ContextPlan, PlanError
+
+
+class Model:
+    """Loaded weights. Contexts on it must be closed before it is."""
+
+    def __init__(self, header: GgufHeader, handle: int, gpu_layers: int) -> None:
+        """Wraps a `llama_model *`; use `load`."""
+        self.path = header.path
+        self._header = header
+        self.handle: int | None = handle
+        self.vocabulary = Vocabulary(capi.llama_model_get_vocab(handle))
+        self.on_gpu = gpu_layers != 0 and bool(library.gpu_devices())
+
+    @classmethod
+    def load(
+        cls, path: Path, *, gpu_layers: int = -1, on_progress: Callable[[float], bool] | None = None
+    ) -> Model:
+        """Loads a GGUF file.
+
+        Args:
+            path: the file (of a split model, the first part).
+            gpu_layers: layers to keep on the GPU; -1 for all, where there is one.
+            on_progress: told the share loaded, 0 to 1; loading stops if it returns False.
+
+        Raises:
+            ModelFileError: the file is missing, unreadable, not GGUF, cut short or of an unknown kind.
+            LibraryNotPatchedError: the file's plan needs the patched library.
+            PlanRefusedError: the library refuses the file's plan.
+            StoppedError: `on_progress` returned False.
+        """
+        library.initialize()
+        header = _read_header(path)
+        _require_executed_plan(header)
+        params = capi.llama_model_default_params()
+        params.n_gpu_layers = gpu_layers
+        cancelled = False
+
+        def progress(share: float, _data: object) -> bool:
+            nonlocal cancelled
+            cancelled = on_progress is not None and not on_progress(share)
+            return not cancelled
+
+        params.progress_callback = capi.llama_progress_callback(progress)
+        with native_log.fresh() as log:
+            handle = capi.llama_model_load_from_file(str(path).encode(errors="surrogateescape"), params)
+            if not handle:
+                raise (
+                    StoppedError(f"loading {path} was stopped") if cancelled else _refusal(path, log.errors())
+                )
+        return cls(header, handle, gpu_layers)
+
+    def close(self) -> None:
+        """Frees the weights; harmless when repeated."""
+        if self.handle:
+            capi.llama_model_free(self.handle)
+            self.handle = None
+
+    def meta(self, key: str) -> object | None:
+        """A value of the file's metadata (arrays as lists); None where it has no such key."""
+        return self._header.value(key)
+
+    @property
+    def architecture(self) -> str:
+        """GGUF's `general.architecture`."""
+        return str(self.meta("general.architecture") or "")
+
+    @property
+    def n_layer(self) -> int:
+        """Number of layers."""
+        return int(capi.llama_model_n_layer(self.handle))
+
+    @property
+    def n_params(self) -> int:
+        """Number of weights."""
+        return int(capi.llama_model_n_params(self.handle))
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all weights."""
+        return int(capi.llama_model_size(self.handle))
+
+    @property
+    def context_length(self) -> int:
+        """The longest context the file says it is for; the plan's target length on the patched library."""
+        return int(capi.llama_model_n_ctx_train(self.handle))
+
+    @property
+    def original_context_length(self) -> int | None:
+        """The train length of a file that llama.cpp's own keys extend; None where they do not say."""
+        return next(iter(self._numbers("rope.scaling.original_context_length")), None)
+
+    @property
+    def chat_template(self) -> str | None:
+        """The Jinja source of the file's chat template."""
+        text = capi.llama_model_chat_template(self.handle, None)
+        return text.decode("utf-8", "replace") if text else None
+
+    @property
+    def is_plain_transformer(self) -> bool:
+        """Whether every layer attends to cached keys and values (no recurrent state, no encoder)."""
+        return not any(
+            is_kind(self.handle)
+            for is_kind in (
+                capi.llama_model_is_recurrent,
+                capi.llama_model_is_hybrid,
+                capi.llama_model_has_encoder,
+            )
+        )
+
+    @property
+    def shape(self) -> ModelShape:
+        """The numbers that decide how much memory a context takes."""
+        n_embd = int(capi.llama_model_n_embd(self.handle))
+        n_head = max(1, int(capi.llama_model_n_head(self.handle)))
+        head = n_embd // n_head
+        kv_heads = self._numbers("attention.head_count_kv") or [int(capi.llama_model_n_head_kv(self.handle))]
+        return ModelShape(
+            n_embd=n_embd,
+            n_ff=max(self._numbers("feed_forward_length") or [4 * n_embd]),
+            n_head=n_head,
+            n_kv_heads=sum(kv_heads) if len(kv_heads) > 1 else self.n_layer * kv_heads[0],
+            key_length=max(self._numbers("attention.key_length") or [head]),
+            value_length=max(self._numbers("attention.value_length") or [head]),
+            n_vocab=self.vocabulary.size,
+        )
+
+    def plan(self) -> tuple[ContextPlan, bool] | None:
+        """The plan in force and whether it is native, so that a stock library executes it too.
+
+        Raises:
+            PlanRefusedError: the file's plan cannot be read.
+        """
+        try:
+            if library.is_patched():
+                return context_plan.get_plan(self._open_handle())
+            stored = read_plan(self._header)
+            return None if stored is None else (stored.plan, stored.native)
+        except PlanError as error:
+            raise PlanRefusedError(f"{self.path}: {error}") from error
+
+    def set_plan(self, plan: ContextPlan | None) -> None:
+        """Gives the model another plan, or none, for contexts made from now on.
+
+        Raises:
+            LibraryNotPatchedError: the library is a stock build.
+            PlanRefusedError: the library does not execute the plan; the model keeps what it had.
+        """
+        context_plan.set_plan(self._open_handle(), plan)
+
+    def _open_handle(self) -> int:
+        assert self.handle is not None, "the model is closed"
+        return self.handle
+
+    def _numbers(self, key: str) -> list[int]:
+        """The whole numbers of a scalar or an array under the architecture's prefix; [] for none."""
+        value = self.meta(f"{self.architecture}.{key}")
+        return [
+            number for number in (value if isinstance(value, list) else [value]) if isinstance(number, int)
+        ]
+
+
+def _read_header(path: Path) -> GgufHeader:
+    try:
+        return GgufHeader.read(path)
+    except GgufError as error:
+        raise ModelFileError(str(error)) from error
+
+
+def _require_executed_plan(header: GgufHeader) -> None:
+    """Refuses a file whose plan this library would silently leave out."""
+    if header.value("ropewalk.schema") is not None and header.value("ropewalk.native") is not True:
+        library.require_patched(f"The context plan of {header.path}")
+
+
+def _refusal(path: Path, errors: list[str]) -> Exception:
+    """Why the library did not load a file."""
+    reason = context_plan.last_error() if library.is_patched() else ""
+    if reason:
+        return PlanRefusedError(f"{path}: {reason}")
+    why = errors[0] if errors else "the library gave no reason"
+    return ModelFileError(f"{path} cannot be loaded: {why}")

@@ -1,0 +1,82 @@
+"""What llama.cpp and ggml log, kept in a bounded buffer instead of being printed.
+
+The last lines serve error messages: the native functions return null, and the log says why.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import sys
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from llama_cpp import llama_cpp as capi
+
+_CAPACITY = 400
+_LEVEL_WARN, _LEVEL_ERROR, _LEVEL_CONTINUES = 2, 3, 5
+
+_FUNCTION_PREFIX = re.compile(r"^[\w~:]+(\(\))?: ")
+
+
+class NativeLog:
+    """The log's last lines, with their levels.
+
+    Attributes:
+        echo_problems: whether warnings and errors also go to stderr, for whoever watches the process.
+    """
+
+    def __init__(self) -> None:
+        """An empty log."""
+        self.echo_problems = False
+        self._lines: deque[tuple[int, str]] = deque(maxlen=_CAPACITY)
+        self._partial = ""
+        self._level = 0
+
+    def write(self, level: int, text: str) -> None:
+        """Takes a piece of log as ggml hands it out: part of a line, a line or several."""
+        if level != _LEVEL_CONTINUES:
+            self._level = level
+        *whole, self._partial = (self._partial + text).split("\n")
+        for line in whole:
+            self._lines.append((self._level, line))
+            if self.echo_problems and self._level in (_LEVEL_WARN, _LEVEL_ERROR):
+                print(line, file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        """Forgets what was logged."""
+        self._lines.clear()
+        self._partial = ""
+
+    def lines(self) -> list[str]:
+        """The last lines, oldest first."""
+        return [line for _, line in self._lines]
+
+    def errors(self) -> list[str]:
+        """The last lines of level error, oldest first, without the names of C functions before them."""
+        return [
+            _FUNCTION_PREFIX.sub("", line).strip() for level, line in self._lines if level == _LEVEL_ERROR
+        ]
+
+
+LOG = NativeLog()
+"""The process's log; native logging is global."""
+
+
+@capi.llama_log_callback  # type: ignore[untyped-decorator, unused-ignore]  # a ctypes prototype
+def _callback(level: int, text: bytes, _user_data: ctypes.c_void_p) -> None:
+    LOG.write(level, text.decode("utf-8", "replace"))
+
+
+def install() -> None:
+    """Routes native logging into `LOG` (llama_cpp's own callback would print it)."""
+    capi.llama_log_set(_callback, ctypes.c_void_p(0))
+
+
+@contextmanager
+def fresh() -> Iterator[NativeLog]:
+    """The log of what happens inside, with nothing older in it."""
+    install()
+    LOG.clear()
+    yield LOG

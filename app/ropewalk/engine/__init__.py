@@ -1,0 +1,52 @@
+"""One loaded model in a process of its own: read a prompt with progress, generate, cancel.
+
+Importing this does not load the native library; the model process does.
+"""
+
+from ropewalk.backend.errors import LibraryNotPatchedError
+from ropewalk.engine.client import Engine, Generation
+from ropewalk.engine.errors import (
+    Cancelled,
+    ChatTemplateError,
+    DoesNotFitError,
+    EngineBusy,
+    EngineDied,
+    EngineError,
+    EngineTimeout,
+    LibraryNotPatched,
+    ModelLoadError,
+    PromptTooLong,
+)
+from ropewalk.engine.options import EngineOptions
+from ropewalk.engine.results import (
+    GenerationResult,
+    IdentityResult,
+    ModelDescription,
+    Piece,
+    PrefillResult,
+)
+from ropewalk.engine.sampling import GREEDY, SamplingOptions
+
+__all__ = [
+    "GREEDY",
+    "Cancelled",
+    "ChatTemplateError",
+    "DoesNotFitError",
+    "Engine",
+    "EngineBusy",
+    "EngineDied",
+    "EngineError",
+    "EngineOptions",
+    "EngineTimeout",
+    "Generation",
+    "GenerationResult",
+    "IdentityResult",
+    "LibraryNotPatched",
+    "LibraryNotPatchedError",
+    "ModelDescription",
+    "ModelLoadError",
+    "Piece",
+    "PrefillResult",
+    "PromptTooLong",
+    "SamplingOptions",
+]

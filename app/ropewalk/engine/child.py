@@ -1,0 +1,211 @@
+"""The model process: `python -m ropewalk.engine.child`, spoken to over its stdin and stdout.
+
+Both are put aside at once and replaced, so that neither a stray print nor native code can get between
+the messages. The process ends when its stdin does: it never outlives its owner.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import traceback
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, BinaryIO
+
+from ropewalk.backend import errors
+from ropewalk.engine.messages import (
+    ApplyTemplate,
+    Cancel,
+    CheckIdentity,
+    Event,
+    Failed,
+    FailureKind,
+    Generate,
+    Generated,
+    Hello,
+    IdentityChecked,
+    Load,
+    Loaded,
+    LoadProgress,
+    MemoryNumbers,
+    MessageError,
+    PieceMade,
+    Prefill,
+    Prefilled,
+    PrefillProgress,
+    Request,
+    Resize,
+    Shutdown,
+    Templated,
+    Tokenize,
+    Tokens,
+    decode,
+    encode,
+)
+
+if TYPE_CHECKING:
+    from ropewalk.engine.worker import Worker
+
+EXIT_BAD_MESSAGE = 70
+
+
+class Cancellation:
+    """Which requests are to be stopped. Ids rise, and one request runs at a time."""
+
+    def __init__(self) -> None:
+        """Nothing is cancelled."""
+        self._cancelled_up_to = 0
+        self._current = 0
+
+    def begin(self, request_id: int) -> None:
+        """A request is taken up."""
+        self._current = request_id
+
+    def cancel(self, request_id: int) -> None:
+        """A request, and all before it, are to be stopped."""
+        self._cancelled_up_to = max(self._cancelled_up_to, request_id)
+
+    def cancel_all(self) -> None:
+        """Whatever comes is to be stopped."""
+        self._cancelled_up_to = sys.maxsize
+
+    def requested(self) -> bool:
+        """Whether the request in work is to be stopped."""
+        return self._current <= self._cancelled_up_to
+
+
+def main() -> None:
+    """Serves requests until stdin ends or a `Shutdown` comes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the owner's business
+    incoming, outgoing = _take_standard_streams()
+    _Server(incoming, outgoing).run()
+
+
+def _take_standard_streams() -> tuple[BinaryIO, BinaryIO]:
+    """Private copies of stdin and stdout; what is left reads nothing and writes to stderr."""
+    incoming, outgoing = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb", buffering=0)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    return incoming, outgoing
+
+
+class _Server:
+    def __init__(self, incoming: BinaryIO, outgoing: BinaryIO) -> None:
+        self._incoming = incoming
+        self._outgoing = outgoing
+        self._requests: SimpleQueue[Request] = SimpleQueue()
+        self._cancellation = Cancellation()
+
+    def run(self) -> None:
+        threading.Thread(target=self._receive, name="requests", daemon=True).start()
+        from ropewalk.backend import library, native_log  # noqa: PLC0415  # slow: after listening to stdin
+        from ropewalk.engine.worker import Worker  # noqa: PLC0415
+
+        library.initialize()
+        native_log.LOG.echo_problems = True
+        worker = Worker(self._cancellation.requested)
+        self._send(Hello(0, os.getpid()))
+        while not isinstance(request := self._requests.get(), Shutdown):
+            self._cancellation.begin(request.id)
+            self._send(self._answer(worker, request))
+
+    def _receive(self) -> None:
+        """Takes requests as they come, so that a cancellation is seen while one is in work."""
+        try:
+            for line in self._incoming:
+                message = decode(line)
+                if isinstance(message, Cancel):
+                    self._cancellation.cancel(message.id)
+                elif isinstance(message, Request):
+                    if isinstance(message, Shutdown):
+                        self._cancellation.cancel_all()
+                    self._requests.put(message)
+        except MessageError as error:
+            print(f"bad request: {error}", file=sys.stderr, flush=True)
+            os._exit(EXIT_BAD_MESSAGE)
+        os._exit(0)  # the owner is gone: nobody waits for what may be running
+
+    def _send(self, event: Event) -> None:
+        try:
+            rest = memoryview(encode(event))
+            while rest:
+                rest = rest[self._outgoing.write(rest) :]
+        except OSError:
+            os._exit(0)  # as above
+
+    def _answer(self, worker: Worker, request: Request) -> Event:
+        try:
+            return self._perform(worker, request)
+        except Exception as error:
+            return _failure(request.id, error)
+
+    def _perform(self, worker: Worker, request: Request) -> Event:
+        number = request.id
+        match request:
+            case Load():
+                return Loaded(
+                    number,
+                    worker.load(
+                        request.path, request.options, lambda share: self._send(LoadProgress(number, share))
+                    ),
+                )
+            case Resize():
+                return Loaded(number, worker.resize(request.n_ctx))
+            case Tokenize():
+                tokens = worker.tokenize(
+                    request.text, add_special=request.add_special, parse_special=request.parse_special
+                )
+                return Tokens(number, tuple(tokens))
+            case ApplyTemplate():
+                return Templated(number, worker.apply_template(request.messages))
+            case Prefill():
+                return Prefilled(
+                    number,
+                    worker.prefill(
+                        request.tokens,
+                        lambda done, total: self._send(PrefillProgress(number, done, total)),
+                    ),
+                )
+            case Generate():
+                return Generated(
+                    number,
+                    worker.generate(
+                        max_tokens=request.max_tokens,
+                        sampling=request.sampling,
+                        stop_at_eog=request.stop_at_eog,
+                        on_piece=lambda piece: self._send(PieceMade(number, piece)),
+                    ),
+                )
+            case CheckIdentity():
+                return IdentityChecked(number, worker.check_identity(request.tokens))
+            case _:
+                raise TypeError(f"no answer to {type(request).__name__}")
+
+
+def _failure(number: int, error: Exception) -> Failed:
+    """The event that reports an error; what is no error for people goes to stderr in full, too."""
+    if isinstance(error, errors.MemoryShortageError):
+        numbers = MemoryNumbers(error.needed, error.free, error.largest_n_ctx)
+        return Failed(number, "memory", str(error), numbers)
+    kinds: tuple[tuple[type[Exception], FailureKind], ...] = (
+        (errors.LibraryNotPatchedError, "not_patched"),
+        (errors.ModelFileError, "model"),
+        (errors.PlanRefusedError, "model"),
+        (errors.TemplateError, "template"),
+        (errors.StoppedError, "cancelled"),
+        (errors.PromptTooLongError, "prompt_too_long"),
+        (errors.BackendError, "request"),
+    )
+    for kind_of_error, kind in kinds:
+        if isinstance(error, kind_of_error):
+            return Failed(number, kind, str(error))
+    traceback.print_exception(error)
+    return Failed(number, "internal", f"internal error, please report it: {type(error).__name__}: {error}")
+
+
+if __name__ == "__main__":
+    main()

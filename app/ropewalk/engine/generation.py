@@ -1,0 +1,98 @@
+"""Token by token, an answer. Runs in the model process."""
+
+from __future__ import annotations
+
+import codecs
+import time
+from collections.abc import Callable
+from typing import Literal
+
+from ropewalk.backend.context import DecodeStatus
+from ropewalk.backend.errors import BackendError
+from ropewalk.backend.sampler import Sampler
+from ropewalk.engine.results import GenerationResult, Piece
+from ropewalk.engine.sampling import SamplingOptions
+from ropewalk.engine.sequence import TokenSequence
+
+Reason = Literal["stop", "length", "cancelled"]
+
+
+class _Answer:
+    """The text so far; bytes wait until they make whole characters."""
+
+    def __init__(self, on_piece: Callable[[Piece], None]) -> None:
+        self.tokens: list[int] = []
+        self.texts: list[str] = []
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._on_piece = on_piece
+
+    def add(self, token: int, token_bytes: bytes) -> None:
+        self.tokens.append(token)
+        self._emit(self._decoder.decode(token_bytes))
+
+    def end(self) -> None:
+        self._emit(self._decoder.decode(b"", final=True))
+
+    def _emit(self, text: str) -> None:
+        if text:
+            self.texts.append(text)
+            self._on_piece(Piece(text, len(self.tokens)))
+
+
+def generate(
+    sequence: TokenSequence,
+    *,
+    max_tokens: int,
+    sampling: SamplingOptions,
+    stop_at_eog: bool,
+    on_piece: Callable[[Piece], None],
+) -> GenerationResult:
+    """Goes on from what the sequence has read last.
+
+    Every token but the last one of the answer is then held by the context.
+
+    Raises:
+        BackendError: nothing was read, or reading it was cancelled.
+    """
+    start = time.perf_counter()
+    if not sequence.has_logits:
+        raise BackendError("there is nothing to go on from: read a prompt first, to its end")
+    answer = _Answer(on_piece)
+    with Sampler(
+        temperature=sampling.temperature,
+        top_k=sampling.top_k,
+        top_p=sampling.top_p,
+        min_p=sampling.min_p,
+        seed=sampling.seed,
+    ) as sampler:
+        reason = _run(sequence, sampler, answer, max_tokens=max_tokens, stop_at_eog=stop_at_eog)
+    answer.end()
+    sequence.has_logits = False
+    return GenerationResult(
+        text="".join(answer.texts),
+        tokens=len(answer.tokens),
+        seconds=time.perf_counter() - start,
+        reason=reason,
+        token_ids=tuple(answer.tokens),
+    )
+
+
+def _run(
+    sequence: TokenSequence,
+    sampler: Sampler,
+    answer: _Answer,
+    *,
+    max_tokens: int,
+    stop_at_eog: bool,
+) -> Reason:
+    vocabulary = sequence.context.model.vocabulary
+    while len(answer.tokens) < max_tokens:
+        token = sampler.sample(sequence.context)
+        if stop_at_eog and vocabulary.is_end(token):
+            return "stop"
+        answer.add(token, vocabulary.piece(token))
+        if len(answer.tokens) == max_tokens or sequence.is_full:
+            return "length"
+        if sequence.append([token]) is DecodeStatus.ABORTED:
+            return "cancelled"
+    return "length"

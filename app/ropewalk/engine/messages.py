@@ -1,0 +1,249 @@
+"""What an engine and its model process say to each other: one JSON object a line.
+
+The engine sends requests with rising ids; the process answers each with any number of events and one
+that is `final`. `Cancel` and `Shutdown` are seen while a request runs and have no answer of their own.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from ropewalk.engine.codec import CodecError, from_plain, to_plain
+from ropewalk.engine.options import EngineOptions
+from ropewalk.engine.results import (
+    GenerationResult,
+    IdentityResult,
+    ModelDescription,
+    Piece,
+    PrefillResult,
+)
+from ropewalk.engine.sampling import SamplingOptions
+
+PROTOCOL = 1
+"""Raised whenever a message changes; both sides must agree."""
+
+FailureKind = Literal[
+    "model", "not_patched", "memory", "prompt_too_long", "template", "cancelled", "request", "internal"
+]
+
+
+class MessageError(ValueError):
+    """A line that is no message of this protocol."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the engine asks; `id` is 1 and up."""
+
+    id: int
+
+
+@dataclass(frozen=True)
+class Load(Request):
+    """Load a model, replacing any other, and make a context."""
+
+    path: Path
+    options: EngineOptions
+
+
+@dataclass(frozen=True)
+class Resize(Request):
+    """Make the context again, empty, for `n_ctx` tokens."""
+
+    n_ctx: int
+
+
+@dataclass(frozen=True)
+class Tokenize(Request):
+    """Turn a text into tokens."""
+
+    text: str
+    add_special: bool
+    parse_special: bool
+
+
+@dataclass(frozen=True)
+class ApplyTemplate(Request):
+    """Render (role, content) messages with the model's chat template."""
+
+    messages: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Prefill(Request):
+    """Read a prompt, from the longest prefix on that the context holds."""
+
+    tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Generate(Request):
+    """Go on from what was read last."""
+
+    max_tokens: int
+    sampling: SamplingOptions
+    stop_at_eog: bool
+
+
+@dataclass(frozen=True)
+class CheckIdentity(Request):
+    """Compare the logits of the plan with those of none."""
+
+    tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Cancel(Request):
+    """Stop the request with this id; nothing happens where it is done already."""
+
+
+@dataclass(frozen=True)
+class Shutdown(Request):
+    """Stop whatever runs and end the process."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """What the process answers to request `id` (0: to none)."""
+
+    final: ClassVar[bool] = True
+    id: int
+
+
+@dataclass(frozen=True)
+class Hello(Event):
+    """The process is ready."""
+
+    process_id: int
+
+
+@dataclass(frozen=True)
+class LoadProgress(Event):
+    """The share of the weights that is loaded, 0 to 1."""
+
+    final: ClassVar[bool] = False
+    share: float
+
+
+@dataclass(frozen=True)
+class Loaded(Event):
+    """The answer to `Load` and to `Resize`."""
+
+    model: ModelDescription
+
+
+@dataclass(frozen=True)
+class Tokens(Event):
+    """The answer to `Tokenize`."""
+
+    tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Templated(Event):
+    """The answer to `ApplyTemplate`; None where the model has no template."""
+
+    text: str | None
+
+
+@dataclass(frozen=True)
+class PrefillProgress(Event):
+    """Tokens of the prompt that the context holds by now, and all of them."""
+
+    final: ClassVar[bool] = False
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Prefilled(Event):
+    """The answer to `Prefill`."""
+
+    result: PrefillResult
+
+
+@dataclass(frozen=True)
+class PieceMade(Event):
+    """A piece of the answer to `Generate`."""
+
+    final: ClassVar[bool] = False
+    piece: Piece
+
+
+@dataclass(frozen=True)
+class Generated(Event):
+    """The end of the answer to `Generate`."""
+
+    result: GenerationResult
+
+
+@dataclass(frozen=True)
+class IdentityChecked(Event):
+    """The answer to `CheckIdentity`."""
+
+    result: IdentityResult
+
+
+@dataclass(frozen=True)
+class MemoryNumbers:
+    """What a `memory` failure is about: bytes, and the longest context that would fit."""
+
+    needed: int
+    free: int
+    largest_n_ctx: int
+
+
+@dataclass(frozen=True)
+class Failed(Event):
+    """The answer to any request that could not be done; `message` is for people."""
+
+    kind: FailureKind
+    message: str
+    memory: MemoryNumbers | None = None
+
+
+Message = Request | Event
+
+_KINDS: dict[str, type[Message]] = {
+    kind.__name__: kind
+    for kind in (
+        *(Load, Resize, Tokenize, ApplyTemplate, Prefill, Generate, CheckIdentity, Cancel, Shutdown),
+        *(Hello, LoadProgress, Loaded, Tokens, Templated, PrefillProgress, Prefilled, PieceMade, Generated),
+        *(IdentityChecked, Failed),
+    )
+}
+
+
+def encode(message: Message) -> bytes:
+    """A message as one line of ASCII, line break included."""
+    line = {"protocol": PROTOCOL, "kind": type(message).__name__, "fields": to_plain(message)}
+    return json.dumps(line, separators=(",", ":")).encode("ascii") + b"\n"
+
+
+def decode(line: bytes) -> Message:
+    """The message that a line is.
+
+    Raises:
+        MessageError: it is none, or one of another protocol.
+    """
+    try:
+        data: Any = json.loads(line)
+    except ValueError as error:
+        raise MessageError(f"not JSON: {line[:80]!r}") from error
+    if not isinstance(data, dict) or set(data) != {"protocol", "kind", "fields"}:
+        raise MessageError(f"not a message: {line[:80]!r}")
+    if data["protocol"] != PROTOCOL:
+        raise MessageError(
+            f"protocol {data['protocol']} where {PROTOCOL} is spoken: the installation is mixed"
+        )
+    kind = _KINDS.get(data["kind"]) if isinstance(data["kind"], str) else None
+    if kind is None:
+        raise MessageError(f"unknown message {data['kind']!r}")
+    try:
+        message: Message = from_plain(kind, data["fields"])
+    except CodecError as error:
+        raise MessageError(f"bad {data['kind']}: {error}") from error
+    return message

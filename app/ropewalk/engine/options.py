@@ -1,0 +1,29 @@
+"""How a model is loaded and its context made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How a model is loaded and its context made.
+
+    Attributes:
+        n_ctx: tokens the context must hold, prompt and answer.
+        threads: CPU threads; None for the physical cores available.
+        gpu_layers: layers to keep on the GPU; -1 for all, where there is one.
+        flash_attention: `auto` is off where only the CPU computes, unless the KV type needs it.
+        batch_size: tokens handed to the library at once; progress is reported after each batch.
+        ubatch_size: tokens computed at once, at most `batch_size`; the working memory grows with it.
+        kv_type: type of the cached keys and values: f32, f16, q8_0, q5_1, q5_0, q4_1 or q4_0.
+    """
+
+    n_ctx: int
+    threads: int | None = None
+    gpu_layers: int = -1
+    flash_attention: Literal["auto", "on", "off"] = "auto"
+    batch_size: int = 512
+    ubatch_size: int = 512
+    kv_type: str = "f16"
