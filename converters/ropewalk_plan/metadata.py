@@ -163,19 +163,19 @@ def read_plan(reader: GgufHeader | GGUFReader) -> StoredPlan | None:
             "update ropewalk, or bake the file again from the plain one"
         )
     plan = ContextPlan(
-        method=_read(keys, METHOD_KEY, str),
-        options=_read(keys, OPTIONS_KEY, str),
-        train_length=_read(keys, TRAIN_LENGTH_KEY, int),
-        target_length=_read(keys, TARGET_LENGTH_KEY, int),
+        method=_read(keys, METHOD_KEY, ""),
+        options=_read(keys, OPTIONS_KEY, ""),
+        train_length=_read_length(keys, TRAIN_LENGTH_KEY),
+        target_length=_read_length(keys, TARGET_LENGTH_KEY),
         schedule=_read_schedule(keys),
         rope_layers=_read_integers(keys, LAYERS_KEY) or None,
         position_map=_read_position_map(keys),
-        logn_length=_read(keys, LOGN_KEY, int),
+        logn_length=_read(keys, LOGN_KEY, 0),
         windows=_read_integers(keys, WINDOWS_KEY),
-        sinks=_read(keys, SINKS_KEY, int),
-        streaming=_read(keys, STREAMING_KEY, bool),
+        sinks=_read(keys, SINKS_KEY, 0),
+        streaming=_read(keys, STREAMING_KEY, False),
     )
-    native = _read(keys, NATIVE_KEY, bool)
+    native = _read(keys, NATIVE_KEY, False)
     spec, facts = rope_spec_from_gguf(reader), model_facts_from_gguf(reader)
     if plan.schedule and plan.n_pairs != spec.n_pairs:
         raise PlanError(
@@ -236,12 +236,22 @@ def _stock_keys(plan: ContextPlan, said: NativeKeys, arch: str) -> list[KeyValue
     return keys
 
 
-def _read(keys: GgufKeys, key: str, kind: type[_Scalar]) -> _Scalar:
+def _read(keys: GgufKeys, key: str, default: _Scalar) -> _Scalar:
+    """The value under `key`, of the type of `default`, which stands for an absent key."""
     value = keys.value(key)
-    if type(value) is not kind:
-        found = "is missing" if value is None else f"holds {value!r}"
-        raise PlanError(f"the key {key} {found}; bake the file again from the plain one")
+    if value is None:
+        return default
+    if type(value) is not type(default):
+        raise PlanError(f"the key {key} holds {value!r}; bake the file again from the plain one")
     return value
+
+
+def _read_length(keys: GgufKeys, key: str) -> int:
+    if keys.value(key) is None:
+        raise PlanError(
+            f"the file holds a plan without the key {key}; bake the file again from the plain one"
+        )
+    return _read(keys, key, 0)
 
 
 def _read_integers(keys: GgufKeys, key: str) -> tuple[int, ...]:
@@ -280,10 +290,10 @@ def _read_schedule(keys: GgufKeys) -> tuple[ScheduleStep, ...]:
 
 
 def _read_position_map(keys: GgufKeys) -> PositionMap:
-    kind = _read(keys, POSITION_KIND_KEY, str)
+    kind = _read(keys, POSITION_KIND_KEY, PositionKind.IDENTITY.value)
     kinds = [known.value for known in PositionKind]
     if kind not in kinds:
         raise PlanError(f"the key {POSITION_KIND_KEY} holds {kind!r}; it must be {' or '.join(kinds)}")
     return PositionMap(
-        PositionKind(kind), _read(keys, POSITION_PERIOD_KEY, int), _read(keys, FIRST_PAIR_KEY, int)
+        PositionKind(kind), _read(keys, POSITION_PERIOD_KEY, 0), _read(keys, FIRST_PAIR_KEY, 0)
     )
