@@ -221,12 +221,12 @@ def test_durations_in_words(seconds: float, words: str) -> None:
 def test_a_failed_program_is_told_in_one_sentence(tmp_path: Path) -> None:
     log = tmp_path / "log"
     lines: list[str] = []
-    script = "echo one; echo 'ERROR: no such wheel.' >&2; echo more; exit 3"
+    script = "echo one error; echo 'ERROR: no such wheel.' >&2; echo 'ERROR: failed'; exit 3"
     with pytest.raises(ProvisionError) as failure:
         run_logged(["sh", "-c", script], log, "Installing", on_line=lines.append)
     assert str(failure.value) == f"Installing failed: ERROR: no such wheel; the whole output is in {log}."
-    assert lines == ["one", "ERROR: no such wheel.", "more"]
-    assert log.read_text(encoding="utf-8").endswith("one\nERROR: no such wheel.\nmore\n")
+    assert lines == ["one error", "ERROR: no such wheel.", "ERROR: failed"]
+    assert log.read_text(encoding="utf-8").endswith("one error\nERROR: no such wheel.\nERROR: failed\n")
 
 
 def test_a_missing_program_is_told_in_one_sentence(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from pathlib import Path
 from provision.failure import ProvisionError
 
 _GRACE_SECONDS = 5
+# How pip, compilers, CMake and Ninja begin the line that says what went wrong; later ones are consequences.
+_ERROR = re.compile(r"\berror: |^CMake Error|^FAILED: ", re.IGNORECASE)
 
 
 def run_logged(
@@ -43,7 +46,7 @@ def run_logged(
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     shown = [str(part) for part in command]
-    last_error = last_line = ""
+    first_error = last_line = ""
     with log.open("a", encoding="utf-8") as out:
         out.write(f"$ {' '.join(shown)}\n")
         out.flush()
@@ -67,8 +70,8 @@ def run_logged(
             for line in process.stdout:
                 out.write(line)
                 text = line.strip()
-                if "error" in text.lower():
-                    last_error = text
+                if not first_error and _ERROR.search(text):
+                    first_error = text
                 if text:
                     last_line = text
                 if on_line is not None:
@@ -78,7 +81,7 @@ def run_logged(
             _end_group(process)
             raise
     if code != 0:
-        reason = (last_error or last_line or f"exit code {code}").rstrip(".")
+        reason = (first_error or last_line or f"exit code {code}").rstrip(".")
         raise ProvisionError(f"{what} failed: {reason}; the whole output is in {log}.")
 
 

@@ -21,7 +21,7 @@ from provision.failure import ProvisionError
 from provision.progress import Progress
 
 # pip from 24.1 on can report a download's progress in a form that programs read.
-_ALWAYS = ("pip>=24.1", "scikit-build-core[pyproject]>=0.10", "patch-ng>=1.18", "wheel>=0.42")
+_ALWAYS = ("pip>=24.1", "scikit-build-core[pyproject]>=0.10", "patch-ng>=1.18")
 _CMAKE_MINIMUM = (3, 21)
 _PIP_PROGRESS = re.compile(r"Progress (\d+) of (\d+)")
 _PIP_COLLECTING = re.compile(r"Collecting ([\w.-]+)")

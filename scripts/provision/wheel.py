@@ -188,8 +188,10 @@ def _apply(command: list[str], scripts: str, log: Path) -> None:
 
 
 def _build(recipe: Recipe, build: Path, kept: Path, tools: Tools, *, jobs: int, lock: int) -> None:
+    # CMake finds a ccache in the system's folders too; but the compiler commands need it on the PATH.
+    cached = any(shutil.which(program) for program in ("ccache", "sccache"))
     environment = {
-        "CMAKE_ARGS": shlex.join(recipe.options),
+        "CMAKE_ARGS": shlex.join([*recipe.options, f"-DGGML_CCACHE={'ON' if cached else 'OFF'}"]),
         "CMAKE_GENERATOR": "Ninja",
         "CMAKE_BUILD_PARALLEL_LEVEL": str(jobs),
         # With these ccache finds what another folder's build compiled.
