@@ -1,0 +1,1 @@
+"""Ropewalk: long documents on local models, with context extension baked into the model file."""

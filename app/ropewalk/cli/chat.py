@@ -1,0 +1,46 @@
+"""`ropewalk chat`: the full-screen application."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from ropewalk.cli.options import RunOptions, model_options
+from ropewalk.cli.running import FIRST_CONTEXT, require_file
+from ropewalk.documents import read_text_document
+from ropewalk.engine import Engine
+from ropewalk.sessions import ReadingSession
+from ropewalk.tui import ChatApp, Opening
+
+
+@click.command("chat")
+@click.argument("model", metavar="MODEL", type=click.Path(path_type=Path))
+@click.argument("file", metavar="[FILE]", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--max-tokens", type=click.IntRange(1), default=1024, show_default=True, help="Longest answer in tokens."
+)
+@click.option(
+    "--temperature",
+    type=click.FloatRange(0),
+    default=0.0,
+    show_default=True,
+    help="0: the likeliest token each time.",
+)
+@click.option("--beyond", is_flag=True, help="Go on where the text is longer than the model's target length.")
+@model_options
+def chat_command(
+    *, model: Path, file: Path | None, max_tokens: int, temperature: float, beyond: bool, run: RunOptions
+) -> None:
+    """Read and question a text file in a full-screen terminal application."""
+    require_file(model)
+    document = None if file is None else read_text_document(file)
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise click.UsageError("chat needs a terminal; in a script use ask", click.get_current_context())
+    with Engine.start() as engine:
+        session = ReadingSession(engine, run.sampling(temperature), beyond=beyond)
+        opening = Opening(model, run.engine_options(FIRST_CONTEXT), document, max_tokens)
+        error = ChatApp(session, opening).run()
+    if error is not None:
+        raise error

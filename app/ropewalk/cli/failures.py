@@ -1,0 +1,47 @@
+"""Which error ends a command with which exit code."""
+
+from __future__ import annotations
+
+from ropewalk.backend.errors import LibraryNotPatchedError
+from ropewalk.documents import DocumentError
+from ropewalk.engine import DoesNotFitError, ModelLoadError
+from ropewalk.evaluation.passkey_prompt import PromptLengthError
+from ropewalk.sessions import TooLongError
+from ropewalk.wording.errors import sentence
+from ropewalk_convert.errors import SourceError, TargetError
+from ropewalk_plan import PlanError
+
+FAILED, USAGE, BAD_INPUT, DOES_NOT_FIT, NOT_PATCHED = 1, 2, 3, 4, 5
+
+
+class InputFileError(Exception):
+    """A file that a verb cannot work on; the message is a sentence that names it and the remedy."""
+
+
+class CheckFailedError(Exception):
+    """A check that a person asked for did not hold; the message is a sentence that says which."""
+
+
+_EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (  # the first that fits
+    (LibraryNotPatchedError, NOT_PATCHED),
+    (DoesNotFitError, DOES_NOT_FIT),
+    (TooLongError, DOES_NOT_FIT),
+    (MemoryError, DOES_NOT_FIT),
+    (ModelLoadError, BAD_INPUT),
+    (SourceError, BAD_INPUT),
+    (DocumentError, BAD_INPUT),
+    (InputFileError, BAD_INPUT),
+    (TargetError, USAGE),
+    (PromptLengthError, USAGE),
+    (PlanError, USAGE),
+)
+
+
+def exit_code(error: BaseException) -> int:
+    """The exit code of an error, 1 for those that are not told apart."""
+    return next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), FAILED)
+
+
+def report(error: BaseException) -> tuple[str, int]:
+    """An error as one sentence and an exit code."""
+    return sentence(error), exit_code(error)

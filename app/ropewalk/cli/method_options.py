@@ -1,0 +1,86 @@
+"""The options that name a context-extension method: the same on every verb that takes one."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import click
+
+Verb = Callable[..., None]
+
+
+@dataclass(frozen=True)
+class MethodChoice:
+    """A method with its lengths and options, as asked for.
+
+    Attributes:
+        method: the method's name, or several joined by `+`.
+        train_length: L in tokens; None for the file's own.
+        target_length: L' in tokens.
+        options: the method's options by name, as they were written.
+    """
+
+    method: str
+    train_length: int | None
+    target_length: int
+    options: dict[str, str]
+
+
+def method_options(verb: Verb) -> Verb:
+    """Give a verb the options that name a method; it receives them as `choice`, a `MethodChoice`."""
+
+    @functools.wraps(verb)
+    def with_choice(
+        *,
+        method: str,
+        train_length: int | None,
+        target_length: int,
+        method_option: tuple[str, ...],
+        **others: object,
+    ) -> None:
+        verb(choice=MethodChoice(method, train_length, target_length, _by_name(method_option)), **others)
+
+    decorated: Verb = with_choice
+    for option in (
+        click.option(
+            "--method-option",
+            metavar="NAME=VALUE",
+            multiple=True,
+            help="An option of the method; may be repeated.",
+        ),
+        click.option(
+            "--target-length",
+            metavar="TOKENS",
+            type=click.IntRange(1),
+            required=True,
+            help="Context length to reach.",
+        ),
+        click.option(
+            "--train-length",
+            metavar="TOKENS",
+            type=click.IntRange(1),
+            help="Context length trained on [default: the file's].",
+        ),
+        click.option(
+            "--method",
+            metavar="METHOD",
+            required=True,
+            help="The method; several that compose are joined by +.",
+        ),
+    ):
+        decorated = option(decorated)
+    return decorated
+
+
+def _by_name(assignments: tuple[str, ...]) -> dict[str, str]:
+    options: dict[str, str] = {}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not equals or not name:
+            raise click.BadParameter(f"'{assignment}' is not NAME=VALUE", param_hint="'--method-option'")
+        if name in options:
+            raise click.BadParameter(f"'{name}' is given twice", param_hint="'--method-option'")
+        options[name] = value
+    return options

@@ -1,0 +1,69 @@
+"""The verbs of the command, imported one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from types import MappingProxyType
+
+import click
+
+VERBS: Mapping[str, str] = MappingProxyType(
+    {
+        "bake": "Write a context extension into a copy of a GGUF file.",
+        "inspect": "Show what a GGUF file's context plan is and where it runs.",
+        "methods": "List the context-extension methods and their options.",
+        "passkey": "Test whether a model finds five digits in a long text.",
+        "ask": "Ask one question about a text file.",
+        "chat": "Read and question a text file in a full-screen terminal application.",
+        "doctor": "Show what is installed, and check a file on it.",
+    }
+)
+"""Each verb with its summary. The verb `x` is the command `x` in the module `ropewalk.cli.x`."""
+
+
+class VerbGroup(click.Group):
+    """A click group that imports a verb's module when the verb is named, and none for a list of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The verbs, in the order in which a person meets them."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """A verb's command; None for a name that is no verb."""
+        if cmd_name not in VERBS:
+            return None
+        command = getattr(import_module(f"ropewalk.cli.{cmd_name}"), f"{cmd_name}_command")
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the verbs with their summaries, importing none."""
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+def _show_version(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        click.echo(f"ropewalk {import_module('ropewalk.cli.versions').version_of('ropewalk')}")
+        context.exit()
+
+
+@click.group(
+    cls=VerbGroup,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version.",
+)
+@click.pass_context
+def ropewalk(context: click.Context) -> None:
+    """Long documents on local models: bake a context-extension method into a GGUF file, ask, chat, test."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
