@@ -6,7 +6,8 @@ are of the order of a few units: whatever happens to a position is visible in th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -75,8 +76,11 @@ def write_tiny_model(
     seed: int = 0,
     chat_template: str | None = None,
     extra_keys: Callable[[GGUFWriter], None] | None = None,
+    change_tensors: Callable[[dict[str, Array]], None] | None = None,
 ) -> TinyModel:
     """Writes a random F32 model of `arch` with an SPM tokenizer to `path`.
+
+    `extra_keys` may write further keys, and `change_tensors` replace weights in place.
 
     A `rope_dim` other than `head_dim` makes a file for metadata tests only: llama.cpp refuses it for
     `llama` and asserts (aborts) in the graphs of the other two.
@@ -104,6 +108,8 @@ def write_tiny_model(
         pieces=tuple(piece for piece, _, _ in vocabulary),
     )
     model.tensors.update(_random_tensors(model, np.random.default_rng(seed)))
+    if change_tensors is not None:
+        change_tensors(model.tensors)
 
     writer = GGUFWriter(str(path), arch)
     _add_hyperparameters(writer, model)
@@ -119,6 +125,29 @@ def write_tiny_model(
     writer.write_tensors_to_file()
     writer.close()
     return model
+
+
+def write_chain_model(path: Path, chain: Sequence[int]) -> TinyModel:
+    """A model that continues each token of `chain` (all different) with the next one, whatever was before.
+
+    Attention and feed-forward add nothing; the embedding of a token of the chain is a direction of its own,
+    and so the output matrix can look its successor up.
+    """
+
+    def follow(tensors: dict[str, Array]) -> None:
+        for name, values in tensors.items():
+            if (
+                name.endswith(("attn_output.weight", "ffn_down.weight", "token_embd.weight"))
+                or name == "output.weight"
+            ):
+                values[:] = 0.0
+            if name == "output_norm.weight":
+                values[:] = 1.0
+        for direction, (token, successor) in enumerate(itertools.pairwise(chain)):
+            tensors["token_embd.weight"][token, direction] = 1.0
+            tensors["output.weight"][successor, direction] = 1.0
+
+    return write_tiny_model(path, change_tensors=follow)
 
 
 def add_yarn_keys(writer: GGUFWriter, *, factor: float, train_length: int) -> None:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from llama_cpp import llama_cpp as capi
 
 _CAPACITY = 400
-_LEVEL_WARN, _LEVEL_ERROR, _LEVEL_CONTINUES = 2, 3, 5
+_LEVEL_WARN, _LEVEL_ERROR, _LEVEL_CONTINUES = 3, 4, 5  # ggml.h
 
 _FUNCTION_PREFIX = re.compile(r"^[\w~:]+(\(\))?: ")
 
