@@ -31,6 +31,7 @@ RECORD = "ropewalk_build.json"
 """The file in the wheel's `llama_cpp/` that says what it was built from."""
 
 _COMMON_OPTIONS = ("-DLLAVA_BUILD=OFF",)  # vision: its library is large and nothing here uses it
+_PREPARED = "prepared"  # the file in the build folder that says which recipe's source is there
 _EXPECTED_BUILD_SECONDS = 240.0  # on two cores, without ccache
 # Which share of the time is over at which share of Ninja's steps: the long ones come last. Measured on the
 # CPU build; a GPU's kernels are spread more evenly, and there the steps themselves are the better measure.
@@ -126,8 +127,9 @@ def ensure_wheel(
     """
     kept = cache / "wheels" / recipe.key
     with exclusive(cache / "lock", "building the library") as lock:
-        if not (found := list(kept.glob("*.whl"))):
-            build = cache / "build"
+        found = list(kept.glob("*.whl"))
+        build = cache / "build"
+        if not found or (keep_build and not _is_prepared(build, recipe)):
             log = cache / "build.log"
             log.unlink(missing_ok=True)
             tools = ensure_tools(cache, log)
@@ -158,8 +160,7 @@ def _prepare_source(recipe: Recipe, patches: Path, build: Path, tools: Tools, *,
 
     The folder is always the same one, so that ccache knows its files again whatever changed.
     """
-    prepared = build / "prepared"
-    if prepared.exists() and prepared.read_text(encoding="utf-8") == recipe.key:
+    if _is_prepared(build, recipe):
         note("Going on with the interrupted build.")
         return
     shutil.rmtree(build, ignore_errors=True)
@@ -173,7 +174,13 @@ def _prepare_source(recipe: Recipe, patches: Path, build: Path, tools: Tools, *,
     command = [str(tools.python), "-m", "provision.patches", str(source), str(patches)]
     _apply(command, scripts, tools.log)
     (source / "llama_cpp" / RECORD).write_text(json.dumps(recipe.record) + "\n", encoding="utf-8")
-    prepared.write_text(recipe.key, encoding="utf-8")
+    (build / _PREPARED).write_text(recipe.key, encoding="utf-8")
+
+
+def _is_prepared(build: Path, recipe: Recipe) -> bool:
+    """Whether the build folder has this recipe's patched source, whole."""
+    prepared = build / _PREPARED
+    return prepared.exists() and prepared.read_text(encoding="utf-8") == recipe.key
 
 
 def _apply(command: list[str], scripts: str, log: Path) -> None:
