@@ -74,6 +74,7 @@ def write_tiny_model(
     rope_base: float = 10000.0,
     rope_dim: int | None = None,
     seed: int = 0,
+    query_deviation: float = 1.5,
     chat_template: str | None = None,
     extra_keys: Callable[[GGUFWriter], None] | None = None,
     change_tensors: Callable[[dict[str, Array]], None] | None = None,
@@ -83,7 +84,8 @@ def write_tiny_model(
     `extra_keys` may write further keys, and `change_tensors` replace weights in place.
 
     A `rope_dim` other than `head_dim` makes a file for metadata tests only: llama.cpp refuses it for
-    `llama` and asserts (aborts) in the graphs of the other two.
+    `llama` and asserts (aborts) in the graphs of the other two. `query_deviation` is that of q and k:
+    attention scores deviate by about its square.
 
     Raises:
         ValueError: a qwen2 model whose heads do not make up `n_embd` (the architecture cannot say it).
@@ -107,7 +109,7 @@ def write_tiny_model(
         tensors={},
         pieces=tuple(piece for piece, _, _ in vocabulary),
     )
-    model.tensors.update(_random_tensors(model, np.random.default_rng(seed)))
+    model.tensors.update(_random_tensors(model, query_deviation, np.random.default_rng(seed)))
     if change_tensors is not None:
         change_tensors(model.tensors)
 
@@ -201,7 +203,7 @@ def _add_tokenizer(writer: GGUFWriter, vocabulary: list[tuple[str, float, TokenT
     writer.add_add_eos_token(False)
 
 
-def _random_tensors(model: TinyModel, rng: np.random.Generator) -> dict[str, Array]:
+def _random_tensors(model: TinyModel, query_deviation: float, rng: np.random.Generator) -> dict[str, Array]:
     q_width = model.n_head * model.head_dim
     kv_width = model.n_head_kv * model.head_dim
 
@@ -221,8 +223,8 @@ def _random_tensors(model: TinyModel, rng: np.random.Generator) -> dict[str, Arr
     for layer in range(model.n_layer):
         block = {
             "attn_norm.weight": around_one(model.n_embd),
-            "attn_q.weight": matrix(q_width, model.n_embd, 1.5),
-            "attn_k.weight": matrix(kv_width, model.n_embd, 1.5),
+            "attn_q.weight": matrix(q_width, model.n_embd, query_deviation),
+            "attn_k.weight": matrix(kv_width, model.n_embd, query_deviation),
             "attn_v.weight": matrix(kv_width, model.n_embd, 1.0),
             "attn_output.weight": matrix(model.n_embd, q_width, 1.0),
             "ffn_norm.weight": around_one(model.n_embd),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
+from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,7 +29,7 @@ def to_plain(value: object) -> object:
     if dataclasses.is_dataclass(value):
         return {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, tuple):
-        return [to_plain(item) for item in value]
+        return list(value) if _all_integers(value) else [to_plain(item) for item in value]
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, Path):
@@ -89,10 +90,17 @@ def _tuple(items: tuple[object, ...], plain: object) -> tuple[object, ...]:
     if not isinstance(plain, list):
         raise CodecError(f"{plain!r} is not a list")
     if len(items) == 2 and items[1] is ...:
+        if items[0] is int and _all_integers(plain):
+            return tuple(plain)
         return tuple(_from_plain(items[0], item) for item in plain)
     if len(items) != len(plain):
         raise CodecError(f"a list of {len(plain)} stands where {len(items)} belong")
     return tuple(_from_plain(hint, item) for hint, item in zip(items, plain, strict=True))
+
+
+def _all_integers(values: Sequence[object]) -> bool:
+    """A way past the item-by-item path, for the tokens of a long text."""
+    return all(type(value) is int for value in values)
 
 
 def _union(hints: tuple[object, ...], plain: object) -> object:
