@@ -66,7 +66,7 @@ class LibraryRefusedError(RuntimeError):
 def loaded(
     path: Path,
     n_ctx: int,
-    mode: Mode = Mode(),  # noqa: B008 - frozen
+    mode: Mode = Mode(),
     prepare: Callable[[llama_cpp.llama_model_p], None] | None = None,
 ) -> Iterator[LoadedContext]:
     """A model of `path` and a context of `n_ctx` tokens; `prepare` runs between the two."""
@@ -100,14 +100,14 @@ def loaded(
         llama_cpp.llama_model_free(model)
 
 
-def library_logits(path: Path, tokens: Sequence[int], mode: Mode = Mode(), start: int = 0) -> Float32:  # noqa: B008
+def library_logits(path: Path, tokens: Sequence[int], mode: Mode = Mode(), start: int = 0) -> Float32:
     """Logits of every token of one prefill, [tokens, vocabulary]."""
     with loaded(path, n_ctx=start + len(tokens), mode=mode) as context:
         return context.decode(tokens, start)
 
 
 def silence_library() -> Callable[[], None]:
-    """Keeps the library's log off the terminal; returns a function that must be kept alive with the setting."""
+    """Keeps the library's log off the terminal; the result must be kept alive as long as that."""
 
     @ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
     def ignore(level: int, text: bytes, user_data: object) -> None:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+
 from reference_transformer import Float64, Positions, plain_frequencies
 from tiny_models import TinyModel
 

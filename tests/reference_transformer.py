@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
 from tiny_models import TinyModel
 
 Float64 = npt.NDArray[np.float64]

@@ -1,8 +1,8 @@
 """The patched library against a float64 transformer, every method, both rotary layouts, past L.
 
 Bound: with F32 weights, an F32 KV cache and flash attention off, at positions below 8k, the largest logit
-difference is at most 1e-3 (measured: below 1e-4 at positions below 300). In other modes the plan's error
-is at most twice that of no plan in the same mode.
+difference is at most 1e-3 (measured: 6e-5 at positions below 300, 7e-4 just below 8,000). In other modes
+the plan's error is at most twice that of no plan in the same mode.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 import llama_cpp
 import numpy as np
 import pytest
+
 from library_logits import Mode, library_logits, loaded
 from method_oracles import ORACLES, none
 from reference_transformer import reference_logits
@@ -21,6 +22,7 @@ from tiny_models import Architecture, TinyModel, write_tiny_model
 BOUND = 1e-3
 TRAIN_LENGTH = 64
 TARGET_LENGTH = 256
+DEEP_TRAIN_LENGTH = 1950
 N_TOKENS = 300  # past the target length too
 METHODS = tuple(ORACLES)
 IDENTICAL_BELOW_TRAIN_LENGTH = ("extra-pe", "extra-mpe", "logn", "extra-pe+logn")
@@ -37,19 +39,23 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture(scope="module")
-def tokens(model: TinyModel) -> list[int]:
-    """Random tokens without the special ones."""
-    return [int(t) for t in np.random.default_rng(5).integers(3, model.n_vocab, N_TOKENS)]
+def tokens() -> list[int]:
+    """Random tokens without the special ones; the tiny models share their vocabulary."""
+    return random_tokens(N_TOKENS, seed=5)
 
 
-def baked(model: TinyModel, method: str, folder: Path) -> Path:
+def random_tokens(count: int, seed: int) -> list[int]:
+    return [int(token) for token in np.random.default_rng(seed).integers(3, 360, count)]
+
+
+def baked(model: TinyModel, method: str, folder: Path, target_length: int = TARGET_LENGTH) -> Path:
     target = folder / f"{model.arch}-{method}.gguf"
-    bake(model.path, target, method=method, target_length=TARGET_LENGTH)
+    bake(model.path, target, method=method, target_length=target_length)
     return target
 
 
-def expected(model: TinyModel, method: str, tokens: list[int], start: int = 0) -> np.ndarray:
-    m = np.arange(start, start + len(tokens), dtype=np.float64)
+def expected(model: TinyModel, method: str, tokens: list[int]) -> np.ndarray:
+    m = np.arange(len(tokens), dtype=np.float64)
     return reference_logits(model, tokens, ORACLES[method](model, TARGET_LENGTH, m))
 
 
@@ -85,16 +91,30 @@ def test_method_token_by_token_and_in_small_batches(
     assert largest_difference(np.concatenate(parts), reference) <= BOUND
 
 
+@pytest.fixture(scope="module", params=["llama", "qwen2"])
+def deep_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
+    """Scores that deviate by about 1: F32 angles, the largest error at 8k, then leave room below the bound.
+
+    (With scores that deviate by 2.25 the plain model without any plan errs by 1.5e-3 there.) The batch
+    crosses the end of a period: within one, a periodic map changes no distance and hence no logit.
+    """
+    path = tmp_path_factory.mktemp("deep") / f"{request.param}.gguf"
+    return write_tiny_model(
+        path, arch=request.param, train_length=DEEP_TRAIN_LENGTH, query_deviation=1.0, seed=3
+    )
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_method_at_positions_up_to_eight_thousand(
-    model: TinyModel, tokens: list[int], method: str, tmp_path: Path
+    deep_model: TinyModel, tokens: list[int], method: str, tmp_path: Path
 ) -> None:
-    start = 8000 - N_TOKENS
-    reference = expected(model, method, tokens, start)
-    assert (
-        largest_difference(library_logits(baked(model, method, tmp_path), tokens, start=start), reference)
-        <= BOUND
-    )
+    start, target = 8000 - N_TOKENS, 4 * DEEP_TRAIN_LENGTH
+    m = np.arange(start, start + N_TOKENS, dtype=np.float64)
+    reference = reference_logits(deep_model, tokens, ORACLES[method](deep_model, target, m))
+    path = baked(deep_model, method, tmp_path, target)
+    assert largest_difference(library_logits(path, tokens, start=start), reference) <= BOUND
+    plain = library_logits(deep_model.path, tokens, start=start)
+    assert largest_difference(plain, reference) > 100 * BOUND
 
 
 @pytest.mark.parametrize("method", IDENTICAL_BELOW_TRAIN_LENGTH)
@@ -118,12 +138,11 @@ def test_position_maps_and_logn_change_no_bit_below_the_train_length(
 )
 @pytest.mark.parametrize("arch", ["llama", "qwen2"])
 def test_other_modes_err_at_most_twice_as_much_as_without_a_plan(
-    arch: Architecture, mode: Mode, tmp_path: Path
+    arch: Architecture, mode: Mode, tokens: list[int], tmp_path: Path
 ) -> None:
     wide = write_tiny_model(
         tmp_path / "wide.gguf", arch=arch, head_dim=64, n_embd=128, n_head=2, n_head_kv=1, seed=3
     )
-    tokens = [int(t) for t in np.random.default_rng(5).integers(3, wide.n_vocab, N_TOKENS)]
     plain = reference_logits(wide, tokens, none(wide, TARGET_LENGTH, np.arange(N_TOKENS, dtype=np.float64)))
 
     def error(path: Path, reference: np.ndarray) -> float:
@@ -146,8 +165,7 @@ def test_shifted_keys_equal_keys_computed_at_their_new_positions(
     single = write_tiny_model(
         tmp_path / "one-layer.gguf", arch=model.arch, n_layer=1, train_length=TRAIN_LENGTH, seed=4
     )
-    rng = np.random.default_rng(9)
-    tokens = [int(t) for t in rng.integers(3, single.n_vocab, 200)]
+    tokens = random_tokens(200, seed=9)
     path = baked(single, method, tmp_path)
     with loaded(path, n_ctx=256) as context:
         context.decode(tokens[:-1])
