@@ -74,9 +74,7 @@ def bake(
         SpaceError: the disk is too full.
     """
     header, spec, facts = _read_source(source)
-    if target.exists() and target.samefile(source):
-        raise TargetError(f"{target} is the source itself; give the new file another name")
-    check_target(target, force=force)
+    check_target(target, source=source, force=force)
     plan = make_plan(spec, method, target_length, train_length, options)
     changes = plan_to_metadata(plan, spec, facts)
     copy = GgufCopy(header, changes)

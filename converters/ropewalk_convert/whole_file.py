@@ -16,12 +16,19 @@ from ropewalk_convert.errors import SpaceError, TargetError
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
-def check_target(target: Path, *, force: bool) -> None:
-    """Check that a file may be made at `target`, before any work is done.
+def check_target(target: Path, *, source: Path, force: bool) -> None:
+    """Check that a file may be made at `target` from `source`, before any work is done.
 
     Raises:
-        TargetError: it exists without `force`, is a folder, or its folder does not exist.
+        TargetError: it is the source, exists without `force`, is a folder, or its folder does not exist.
     """
+    with _explained(target, 0):
+        _check_target(target, source, force)
+
+
+def _check_target(target: Path, source: Path, force: bool) -> None:
+    if target.exists() and target.samefile(source):
+        raise TargetError(f"{target} is the source itself; give the new file another name")
     if target.is_dir():
         raise TargetError(f"{target} is a folder; name the file to write in it")
     if not target.parent.is_dir():
@@ -89,7 +96,7 @@ def written_whole(target: Path, *, force: bool, needed: int) -> Iterator[WholeFi
         TargetError: the file cannot be made there, or one of its name has appeared without `force`.
         SpaceError: the disk filled up.
     """
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    temporary = target.with_name(f".{target.stem[:40]}.{secrets.token_hex(4)}.part")
     try:
         with _explained(target, needed):
             file = temporary.open("xb")

@@ -178,8 +178,11 @@ def _raised_base(
     if spec.n_pairs < 2:
         return
     exponents = 2.0 * np.arange(spec.n_pairs, dtype=np.float64) / spec.n_rot
-    base = float(np.float32(spec.base * wanted[-1] ** (1.0 / exponents[-1])))
-    if math.isfinite(base) and base > 1 and _same(wanted, np.power(base / spec.base, exponents)):
+    exact = spec.base * wanted[-1] ** (1.0 / exponents[-1])
+    if not 1 < exact < np.finfo(np.float32).max:
+        return
+    base = float(np.float32(exact))
+    if _same(wanted, np.power(base / spec.base, exponents)):
         yield NativeKeys(
             reason=_base_reason(base, spec.base),
             floats={"rope.freq_base": base},

@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from ropewalk_plan.plan import PlanError, PositionMap, ScheduleStep
+import numpy as np
+
+from ropewalk_plan.plan import MAX_FACTOR, PlanError, PositionMap, ScheduleStep
 from ropewalk_plan.rope_spec import FloatArray, RopeSpec
 
 OptionValue = float | int | str | None
@@ -50,7 +52,9 @@ class Extension:
         return (
             ScheduleStep(
                 up_to_length=self.target_length,
-                frequency_factors=tuple(float(f) for f in self.spec.factors * factors),
+                frequency_factors=tuple(
+                    float(f) for f in np.minimum(self.spec.factors * factors, MAX_FACTOR)
+                ),
                 attention_factor=self.spec.own_attention_factor * attention_factor,
             ),
         )
