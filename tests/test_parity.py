@@ -175,3 +175,22 @@ def test_shifted_keys_equal_keys_computed_at_their_new_positions(
         got = context.decode(tokens[-1:], start=len(tokens) - 1 - 101)
     fresh = expected(single, method, tokens[101:])[-1:]
     assert largest_difference(got, fresh) <= BOUND
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_bindings_own_class_needs_no_further_call(
+    model: TinyModel, tokens: list[int], method: str, tmp_path: Path
+) -> None:
+    """`llama_cpp.Llama(path)` passes context parameters of its own, YaRN's among them."""
+    llama = llama_cpp.Llama(
+        str(baked(model, method, tmp_path)),
+        n_ctx=N_TOKENS,
+        n_gpu_layers=0,
+        logits_all=True,
+        type_k=llama_cpp.GGML_TYPE_F32,
+        type_v=llama_cpp.GGML_TYPE_F32,
+        verbose=False,
+    )
+    llama.eval(tokens)
+    assert largest_difference(llama.scores[:N_TOKENS], expected(model, method, tokens)) <= BOUND
+    llama.close()
