@@ -200,7 +200,7 @@ class _Parser:
             keys=keys,
             tensors=tensors,
             data_start=data_start,
-            data_end=self.size if unknown_sizes else max(needed, min(data_start, self.size)),
+            data_end=max(data_start, self.size if unknown_sizes else needed),
         )
 
     def _version(self) -> int:
