@@ -16,8 +16,8 @@ import numpy as np
 SCHEMA = 1
 """Version of the plan's stored form (`ropewalk.schema`)."""
 
-MAX_FACTOR = 1e30
-"""The factor that stands for "this pair does not turn": finite, so that no backend's fast math meets an infinity."""
+MAX_FACTOR = float(np.float32(1e30))
+"""The factor of a pair that does not turn: finite, so that no backend's fast math meets an infinity."""
 
 
 class PlanError(ValueError):
@@ -105,7 +105,7 @@ class ContextPlan:
 
     @property
     def scale(self) -> float:
-        """s = L'/L."""
+        """The scale s = L'/L."""
         return self.target_length / self.train_length
 
     @property
@@ -125,9 +125,14 @@ class ContextPlan:
 
     @property
     def changes_within_train_length(self) -> bool:
-        """Whether tokens below L are computed otherwise than by the plain model."""
+        """Whether tokens below L are computed otherwise than by a plain model.
+
+        A model with a scaling of its own has it repeated in the factors, and that counts as a change here.
+        """
         first = self.schedule[0] if self.schedule else None
-        turned = first is not None and (set(first.frequency_factors) != {1.0} or first.attention_factor != 1.0)
+        turned = first is not None and (
+            set(first.frequency_factors) != {1.0} or first.attention_factor != 1.0
+        )
         windowed = any(0 < window < self.train_length for window in self.windows)
         return turned or windowed
 
@@ -171,7 +176,10 @@ def _check_schedule(plan: ContextPlan) -> None:
         raise PlanError(f"schedule lengths are {lengths}; they must rise and end at {plan.target_length}")
     for step in plan.schedule:
         if len(step.frequency_factors) != plan.n_pairs or plan.n_pairs == 0:
-            raise PlanError(f"a schedule step has {len(step.frequency_factors)} factors; it must have {plan.n_pairs or 'some'}")
+            raise PlanError(
+                f"a schedule step has {len(step.frequency_factors)} factors; "
+                f"it must have {plan.n_pairs or 'some'}"
+            )
         if not all(np.isfinite(f) and 0 < f <= MAX_FACTOR for f in step.frequency_factors):
             raise PlanError(f"frequency factors must be finite, above 0 and at most {MAX_FACTOR:g}")
         if not (np.isfinite(step.attention_factor) and step.attention_factor > 0):
@@ -185,8 +193,11 @@ def _check_position_map(plan: ContextPlan) -> None:
             raise PlanError("an identity position map has no period and no first pair")
         return
     if position_map.period < 2 or (position_map.kind is PositionKind.MIRRORED and position_map.period % 2):
-        raise PlanError(f"position period is {position_map.period}; it must be at least 2, and even when mirrored")
+        raise PlanError(
+            f"position period is {position_map.period}; it must be at least 2, and even when mirrored"
+        )
     if not plan.schedule or not 0 <= position_map.first_pair < plan.n_pairs:
         raise PlanError(
-            f"position first_pair is {position_map.first_pair}; it must name one of the plan's {plan.n_pairs} pairs"
+            f"position first_pair is {position_map.first_pair}; "
+            f"it must name one of the plan's {plan.n_pairs} pairs"
         )

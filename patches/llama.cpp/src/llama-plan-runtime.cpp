@@ -118,7 +118,7 @@ void llama_plan_runtime::refuse(const std::string & reason) const {
     }
 }
 
-void llama_plan_runtime::note(const ggml_tensor * rope, int il) const {
+void llama_plan_runtime::note_rope(const ggml_tensor * rope, int il) const {
     if (reserving) {
         made.insert(rope);
         if (il >= 0 && il < (int) rotated.size()) {
@@ -137,6 +137,12 @@ void llama_plan_runtime::check_reserved(ggml_cgraph * gf) const {
                 refuse("the architecture " + arch + " rotates in a way that a context plan does not reach");
             }
         }
+    }
+    if (!plan->step_lengths.empty() && !turned) {
+        refuse("no layer of this " + arch + " model both rotates and sees the whole context, so the context plan's factors would change nothing: bake a method without them");
+    }
+    if (plan->logn_length > 0 && !scaled) {
+        refuse("no layer of this " + arch + " model attends to the whole context, so LogN would change nothing: bake a method without it");
     }
     made.clear();
     reserving = false;
@@ -238,8 +244,9 @@ ggml_tensor * llm_graph_context::plan_rope(ggml_tensor * pos, ggml_tensor * own_
         } else {
             // a plan is total: its factors hold the model's own scaling, so scale, ramp and attention factor are the plan's
             cur = rope(nullptr, pos, factors.lo, 1.0f, 0.0f, runtime->attention_factor());
+            runtime->note_plan_rope();
             if (factors.hi) {
-                runtime->note(cur, plan.il);
+                runtime->note_rope(cur, plan.il);
 
                 auto * inp = plan_input();
                 if (!inp->pos_mapped) {
@@ -255,7 +262,7 @@ ggml_tensor * llm_graph_context::plan_rope(ggml_tensor * pos, ggml_tensor * own_
     if (!cur) {
         cur = rope(nullptr, pos, own_factors, scale, ext, attn);
     }
-    runtime->note(cur, plan.il);
+    runtime->note_rope(cur, plan.il);
 
     return cur;
 }
@@ -286,7 +293,7 @@ ggml_tensor * llm_graph_context::ggml_rope_ext_back(ggml_context * ctx, ggml_ten
         if (!cparams.plan->plan->step_lengths.empty()) {
             cparams.plan->refuse("the architecture " + std::string(llm_arch_name(arch)) + " turns its attention's output back, which a context plan does not reach");
         }
-        cparams.plan->note(cur, plan.il);
+        cparams.plan->note_rope(cur, plan.il);
     }
     return cur;
 }
@@ -309,6 +316,7 @@ ggml_tensor * llm_graph_context::plan_scale_q(ggml_tensor * q, int il) const {
         ggml_set_input(inp->logn);
         ggml_set_name (inp->logn, "inp_logn");
     }
+    cparams.plan->note_plan_logn();
     return ggml_mul(ctx0, q, inp->logn);
 }
 

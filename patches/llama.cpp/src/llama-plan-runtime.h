@@ -43,8 +43,8 @@ struct llama_plan_runtime {
 
     uint32_t max_nodes() const; // that the plan adds to a graph, leaves included
 
-    // to be called after a reserve: throws the first refusal that building the graphs met, and refuses
-    // a graph with a rotation that did not come through the plan
+    // to be called after a reserve: throws the first refusal that building the graphs met, and refuses a graph
+    // with a rotation that did not come through the plan, or on which a part of the plan has no effect
     void check_reserved(ggml_cgraph * gf) const;
 
     // only the first is kept: graphs are built where nothing may be thrown
@@ -66,8 +66,10 @@ struct llama_plan_runtime {
     const llama_model   & model;
     const llama_hparams & hparams;
 
-    // remembers a rotation that a graph member made, for check_reserved() and the K-shift
-    void note(const ggml_tensor * rope, int il) const;
+    // remember, for check_reserved() and the K-shift, a rotation that a graph member made, and what the plan did
+    void note_rope(const ggml_tensor * rope, int il) const;
+    void note_plan_rope() const { turned = true; }
+    void note_plan_logn() const { scaled = true; }
 
 private:
     llama_plan_runtime(const llama_model & model, std::shared_ptr<const llama_plan> plan);
@@ -80,6 +82,9 @@ private:
 
     mutable std::unordered_set<const ggml_tensor *> made;    // while the context is being reserved
     mutable std::vector<bool>                       rotated; // [n_layer], layers without RoPE make no rotation
+
+    mutable bool turned = false; // some layer is rotated by the plan's factors
+    mutable bool scaled = false; // some layer's q is scaled by LogN
 
     mutable std::string refusal;
     mutable bool        reserving = true;
