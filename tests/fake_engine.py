@@ -2,6 +2,7 @@
 
 Its tokens are words, single digits and single other characters; its chat template is a plain one with
 control tokens. It remembers what its context holds, as the real one does, and counts what it computes.
+It can be told to stand still after so many tokens, so that tests need not race it.
 """
 
 from __future__ import annotations
@@ -62,14 +63,16 @@ class FakeEngine:
         train_length: int = 2000,
         template: bool = True,
         respond: Callable[[str], str] = find_passkey,
-        seconds_per_batch: float = 0.0,
+        read_up_to: int | None = None,
+        answer_up_to: int | None = None,
         load_error: Exception | None = None,
         prefill_error: Exception | None = None,
         identity: IdentityResult | None = None,
     ) -> None:
         self.plan, self.native, self.train_length = plan, native, train_length
         self.template, self.respond = template, respond
-        self.seconds_per_batch = seconds_per_batch
+        self.read_up_to, self.answer_up_to = read_up_to, answer_up_to
+        self.go_on = threading.Event()
         self.load_error, self.prefill_error, self.identity = load_error, prefill_error, identity
         self.held: list[int] = []
         self.prefills: list[PrefillResult] = []
@@ -98,9 +101,14 @@ class FakeEngine:
             if on_progress is not None:
                 on_progress(share)
         self.options = options
-        self.contexts.append(options.n_ctx)
+        self._path = model
+        return self.resize(options.n_ctx)
+
+    def resize(self, n_ctx: int) -> ModelDescription:
+        self.contexts.append(n_ctx)
+        self.held = []
         return ModelDescription(
-            path=model,
+            path=self._path,
             architecture="llama",
             n_layer=2,
             n_params=1000,
@@ -111,12 +119,8 @@ class FakeEngine:
             has_chat_template=self.template,
             plan=self.plan,
             native=self.native,
-            n_ctx=options.n_ctx,
+            n_ctx=n_ctx,
         )
-
-    def resize(self, n_ctx: int) -> None:
-        self.contexts.append(n_ctx)
-        self.held = []
 
     def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = False) -> list[int]:
         self.tokenized_characters += len(text)
@@ -155,7 +159,9 @@ class FakeEngine:
         while done < len(tokens) and not self._cancelled.is_set():
             if on_progress is not None:
                 on_progress(done, len(tokens))
-            time.sleep(self.seconds_per_batch)
+            if self.read_up_to is not None and done >= self.read_up_to:
+                self._wait()
+                continue
             done = min(done + 64, len(tokens))
         if on_progress is not None:
             on_progress(done, len(tokens))
@@ -176,9 +182,10 @@ class FakeEngine:
 
         def pieces() -> Iterator[Piece]:
             for token in answer[:max_tokens]:
+                if len(made) == self.answer_up_to:
+                    self._wait()
                 if self._cancelled.is_set():
                     break
-                time.sleep(self.seconds_per_batch)
                 made.append(token)
                 self.held.append(token)
                 yield Piece(self.text_of([token]), len(made))
@@ -204,6 +211,13 @@ class FakeEngine:
 
     def close(self) -> None:
         self.closed = True
+
+    def _wait(self) -> None:
+        """Stand still until told to go on, or cancelled; not for ever, so that a failing test ends."""
+        until = time.monotonic() + 10
+        while not self.go_on.is_set() and not self._cancelled.is_set() and time.monotonic() < until:
+            time.sleep(0.002)
+        self.read_up_to = self.answer_up_to = None
 
     def _begin(self) -> None:
         self._cancelled.clear()

@@ -120,7 +120,7 @@ class ReadingSession:
     def _prefill(self, tokens: list[int], room: int, on_tokens: OnTokens) -> PrefillResult:
         needed = context_for(len(tokens) + room)
         if needed > self._n_ctx:
-            spare = context_for(len(tokens) + room + _SPARE_TOKENS)
-            self._n_ctx = max(needed, min(spare, context_for(self._model.target_length)))
-            self._engine.resize(self._n_ctx)
+            most = context_for(self._model.target_length)
+            spare = min(context_for(len(tokens) + room + _SPARE_TOKENS), most)
+            self._n_ctx = self._engine.resize(max(needed, spare)).n_ctx
         return self._engine.prefill(tokens, on_tokens)

@@ -1,0 +1,26 @@
+"""What the application is opened with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ropewalk.documents import TextDocument
+from ropewalk.engine import EngineOptions
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What to load and how.
+
+    Attributes:
+        model: the GGUF file.
+        options: how to run it.
+        document: a document to begin with; None to begin without.
+        max_tokens: longest answer in tokens.
+    """
+
+    model: Path
+    options: EngineOptions
+    document: TextDocument | None
+    max_tokens: int
