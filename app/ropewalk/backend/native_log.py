@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from llama_cpp import llama_cpp as capi
 
 _CAPACITY = 400
-_LEVEL_WARN, _LEVEL_ERROR, _LEVEL_CONTINUES = 3, 4, 5  # ggml.h
+_LEVEL_ERROR, _LEVEL_CONTINUES = 4, 5  # ggml.h
 
 _FUNCTION_PREFIX = re.compile(r"^[\w~:]+(\(\))?: ")
 
@@ -24,12 +24,12 @@ class NativeLog:
     """The log's last lines, with their levels.
 
     Attributes:
-        echo_problems: whether warnings and errors also go to stderr, for whoever watches the process.
+        echo_errors: whether errors also go to stderr, for whoever watches the process: they may be its last.
     """
 
     def __init__(self) -> None:
         """An empty log."""
-        self.echo_problems = False
+        self.echo_errors = False
         self._lines: deque[tuple[int, str]] = deque(maxlen=_CAPACITY)
         self._partial = ""
         self._level = 0
@@ -41,7 +41,7 @@ class NativeLog:
         *whole, self._partial = (self._partial + text).split("\n")
         for line in whole:
             self._lines.append((self._level, line))
-            if self.echo_problems and self._level in (_LEVEL_WARN, _LEVEL_ERROR):
+            if self.echo_errors and self._level == _LEVEL_ERROR:
                 print(line, file=sys.stderr, flush=True)
 
     def clear(self) -> None:

@@ -106,7 +106,7 @@ class _Server:
         from ropewalk.engine.worker import Worker  # noqa: PLC0415
 
         library.initialize()
-        native_log.LOG.echo_problems = True
+        native_log.LOG.echo_errors = True
         worker = Worker(self._cancellation.requested)
         self._send(Hello(0, os.getpid()))
         while not isinstance(request := self._requests.get(), Shutdown):

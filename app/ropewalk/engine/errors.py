@@ -65,9 +65,9 @@ class EngineDied(EngineError):
         log: the last lines it wrote to its stderr.
     """
 
-    def __init__(self, reason: str, log: tuple[str, ...] = ()) -> None:
-        """An error from a process's end."""
-        last = f" ({log[-1]})" if log else ""
-        super().__init__(f"the model process {reason}{last}: start it again")
+    def __init__(self, reason: str, log: tuple[str, ...] = (), last_words: str = "") -> None:
+        """An error from a process's end, and what it said of it, if anything."""
+        said = f" ({last_words})" if last_words else ""
+        super().__init__(f"the model process {reason}{said}: start it again")
         self.reason = reason
         self.log = log

@@ -16,6 +16,7 @@ _LOG_LINES = 40
 _REAP_SECONDS = 5.0
 _SHUTDOWN_SECONDS = 5.0
 _TERMINATE_SECONDS = 2.0
+_FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
 
 # What `python -m` would do, but without the current directory on the path: a stray `json.py` in it
 # must not be imported. (`python -P` does this, from 3.11 on.)
@@ -81,7 +82,10 @@ class ModelProcess:
             self.kill("closed its output and hung")
             self._popen.wait()
         self._log_reader.join(_REAP_SECONDS)
-        return EngineDied(self._ended_because or _end(self._popen.returncode), tuple(self._log))
+        code, log = self._popen.returncode, tuple(self._log)
+        # Killed from outside, it had no time to say why: its last line is about something else.
+        last_words = "" if code in _FROM_OUTSIDE or not log else log[-1]
+        return EngineDied(self._ended_because or _end(code), log, last_words)
 
     def close(self) -> None:
         """Waits for it to end, after it was told to; else terminates it, else kills it."""
