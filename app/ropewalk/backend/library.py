@@ -71,7 +71,7 @@ class LibraryInfo:
 
 def library_info() -> LibraryInfo:
     """Describes the library that this process has loaded (and initializes its devices)."""
-    import llama_cpp  # noqa: PLC0415  # for the version alone
+    import llama_cpp  # noqa: PLC0415  # the package, for its version alone
 
     initialize()
     build, schema = _patch()

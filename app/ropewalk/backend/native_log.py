@@ -64,14 +64,16 @@ LOG = NativeLog()
 """The process's log; native logging is global."""
 
 
-@capi.llama_log_callback  # type: ignore[untyped-decorator, unused-ignore]  # a ctypes prototype
-def _callback(level: int, text: bytes, _user_data: ctypes.c_void_p) -> None:
+def _write(level: int, text: bytes, _user_data: object) -> None:
     LOG.write(level, text.decode("utf-8", "replace"))
+
+
+_CALLBACK = capi.llama_log_callback(_write)  # for as long as the library may call it
 
 
 def install() -> None:
     """Routes native logging into `LOG` (llama_cpp's own callback would print it)."""
-    capi.llama_log_set(_callback, ctypes.c_void_p(0))
+    capi.llama_log_set(_CALLBACK, ctypes.c_void_p(0))
 
 
 @contextmanager
