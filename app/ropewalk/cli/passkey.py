@@ -94,7 +94,7 @@ def _run_all(
     before = 0
     with progress.step(f"passkey, {len(tasks)} cells", Tokens()) as overall:
         for i, task in enumerate(tasks, start=1):
-            label = f"cell {i}: {task.cell.length:,} tokens, depth {task.cell.depth:g}"
+            label = f"cell {i}: {task.cell.length:,} at {task.cell.depth:g}"
             with progress.step(label, Tokens()) as cell:
 
                 def update(read: int, of: int, before: int = before, cell: Update = cell) -> None:

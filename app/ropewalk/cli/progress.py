@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.table import Column
 from rich.text import Text
 
 from ropewalk.wording.pace import Pace
@@ -76,8 +77,12 @@ class ProgressReport:
             with _bar(self._bars, label, measure) as update:
                 yield update
         else:
-            columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), _Figures())
-            with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+            columns = (
+                TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
+                BarColumn(bar_width=None),
+                _Figures(table_column=Column(no_wrap=True)),
+            )
+            with Progress(*columns, console=Console(stderr=True), transient=True, expand=True) as bars:
                 self._bars = bars
                 try:
                     with _bar(bars, label, measure) as update:
