@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 from ropewalk.engine.options import EngineOptions
 from ropewalk.engine.results import GenerationResult, IdentityResult, ModelDescription, Piece, PrefillResult
@@ -36,6 +37,16 @@ def find_passkey(prompt: str) -> str:
     """What a perfect model answers to a passkey prompt."""
     found = re.search(r"The pass key is ([0-9]+)\.", prompt)
     return f" {found.group(1)}. Remember it." if found else " the pass is the pass"
+
+
+def noting(prompts: list[str], answer: str) -> Callable[[str], str]:
+    """A rule that notes each prompt in `prompts`; `{}` in its answer is the number of that prompt."""
+
+    def respond(prompt: str) -> str:
+        prompts.append(prompt)
+        return answer.format(len(prompts))
+
+    return respond
 
 
 class FakeStream:
@@ -192,7 +203,7 @@ class FakeEngine:
             self._running = False
 
         def result() -> GenerationResult:
-            reason = (
+            reason: Literal["stop", "length", "cancelled"] = (
                 "stop" if len(made) == len(answer) else "length" if len(made) == max_tokens else "cancelled"
             )
             return GenerationResult(

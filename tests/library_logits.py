@@ -1,8 +1,7 @@
-"""Logits straight from the loaded library, by llama.cpp's own C functions and nothing of ours between."""
+"""The bare C API of llama.cpp, with nothing of ours between: what our answers are compared with."""
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +21,9 @@ class Mode:
     kv_type: int = llama_cpp.GGML_TYPE_F32
     flash_attention: bool = False
     ubatch_size: int = 512
-    n_seq_max: int = 1
+
+
+AS_THE_ENGINE = Mode(kv_type=llama_cpp.GGML_TYPE_F16)
 
 
 @dataclass
@@ -32,9 +33,8 @@ class LoadedContext:
     model: llama_cpp.llama_model_p
     context: llama_cpp.llama_context_p
     n_vocab: int
-    mode: Mode
 
-    def decode(self, tokens: Sequence[int], start: int = 0, sequence: int = 0) -> Float32:
+    def decode(self, tokens: Sequence[int], start: int = 0) -> Float32:
         """Logits of every token, [tokens, vocabulary]; the tokens stand at positions from `start` on."""
         batch = llama_cpp.llama_batch_init(len(tokens), 0, 1)
         batch.n_tokens = len(tokens)
@@ -42,7 +42,7 @@ class LoadedContext:
             batch.token[i] = token
             batch.pos[i] = start + i
             batch.n_seq_id[i] = 1
-            batch.seq_id[i][0] = sequence
+            batch.seq_id[i][0] = 0
             batch.logits[i] = True
         status = llama_cpp.llama_decode(self.context, batch)
         llama_cpp.llama_batch_free(batch)
@@ -50,7 +50,7 @@ class LoadedContext:
         values = np.ctypeslib.as_array(
             llama_cpp.llama_get_logits(self.context), shape=(len(tokens), self.n_vocab)
         )
-        return values.copy()
+        return np.array(values, dtype=np.float32)
 
     @property
     def memory(self) -> llama_cpp.llama_memory_t:
@@ -83,7 +83,6 @@ def loaded(
         context_parameters.n_ctx = n_ctx
         context_parameters.n_batch = n_ctx
         context_parameters.n_ubatch = mode.ubatch_size
-        context_parameters.n_seq_max = mode.n_seq_max
         context_parameters.n_threads = 2
         context_parameters.n_threads_batch = 2
         context_parameters.type_k = context_parameters.type_v = mode.kv_type
@@ -93,7 +92,7 @@ def loaded(
         if not context:
             raise LibraryRefusedError(f"no context of {path.name}")
         n_vocab = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model))
-        yield LoadedContext(model, context, n_vocab, mode)
+        yield LoadedContext(model, context, n_vocab)
     finally:
         if context:
             llama_cpp.llama_free(context)
@@ -106,12 +105,18 @@ def library_logits(path: Path, tokens: Sequence[int], mode: Mode = Mode(), start
         return context.decode(tokens, start)
 
 
-def silence_library() -> Callable[[], None]:
-    """Keeps the library's log off the terminal; the result must be kept alive as long as that."""
+def last_logits(path: Path, tokens: Sequence[int]) -> Float32:
+    """Logits of the last of these tokens, [vocabulary], as the engine's defaults compute them."""
+    last: Float32 = library_logits(path, tokens, AS_THE_ENGINE)[-1]
+    return last
 
-    @ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
-    def ignore(level: int, text: bytes, user_data: object) -> None:
-        del level, text, user_data
 
-    llama_cpp.llama_log_set(ignore, None)
-    return lambda: ignore(0, b"", None)
+def greedy_tokens(path: Path, tokens: Sequence[int], count: int) -> list[int]:
+    """The tokens that follow, each the one of the largest logit; end tokens are tokens like others."""
+    generated: list[int] = []
+    with loaded(path, len(tokens) + count, AS_THE_ENGINE) as context:
+        logits = context.decode(tokens)[-1]
+        for position in range(len(tokens), len(tokens) + count):
+            generated.append(int(np.argmax(logits)))
+            logits = context.decode(generated[-1:], position)[-1]
+    return generated

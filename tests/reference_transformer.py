@@ -92,13 +92,14 @@ def reference_logits(
         gate = _project(x, w, "ffn_gate")
         hidden = hidden + _project(gate / (1.0 + np.exp(-gate)) * _project(x, w, "ffn_up"), w, "ffn_down")
 
-    return _rms_norm(hidden, weights["output_norm.weight"], model.rms_eps) @ weights["output.weight"].T
+    final = _rms_norm(hidden, weights["output_norm.weight"], model.rms_eps)
+    return np.asarray(final @ weights["output.weight"].T)
 
 
 def _project(x: Float64, weights: dict[str, Float64], name: str) -> Float64:
     y = x @ weights[f"{name}.weight"].T
     bias = weights.get(f"{name}.bias")
-    return y if bias is None else y + bias
+    return np.asarray(y if bias is None else y + bias)
 
 
 def _rms_norm(x: Float64, weight: Float64, epsilon: float) -> Float64:
@@ -122,4 +123,4 @@ def _rotate(x: Float64, angles: Float64, interleaved: bool) -> Float64:
     turned = x.copy()
     turned[..., first] = x[..., first] * cos - x[..., second] * sin
     turned[..., second] = x[..., first] * sin + x[..., second] * cos
-    return turned
+    return np.asarray(turned)

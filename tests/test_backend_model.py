@@ -11,7 +11,7 @@ from gguf import GGUFWriter
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bare_library import greedy_tokens, last_logits
+from library_logits import greedy_tokens, last_logits
 from ropewalk.backend import library
 from ropewalk.backend.context import Context, ContextParams, DecodeStatus
 from ropewalk.backend.errors import (

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bare_library import last_logits
+from library_logits import last_logits
 from tiny_models import Architecture, write_tiny_model
 
 

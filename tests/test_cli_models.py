@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cli_running import CommandLine
-from fake_engine import DPROPE_LIKE, LOGN_LIKE, FakeEngine
+from fake_engine import DPROPE_LIKE, LOGN_LIKE, FakeEngine, noting
 from ropewalk.engine import DoesNotFitError, IdentityResult, LibraryNotPatched, ModelLoadError
 
 
@@ -157,7 +157,7 @@ class TestAsk:
         self, command: CommandLine, model: Path, text: Path
     ) -> None:
         prompts: list[str] = []
-        command.engine.respond = lambda prompt: prompts.append(prompt) or "ok"
+        command.engine.respond = noting(prompts, "ok")
         command("ask", model, text, "-q", "What is it?")
         content = text.read_text()
         assert prompts == [f"<|start|><|user|>\n{content}\n\nWhat is it?<|end|>\n<|assistant|>\n"]
@@ -166,7 +166,7 @@ class TestAsk:
         self, command: CommandLine, model: Path, text: Path
     ) -> None:
         prompts: list[str] = []
-        command.engine = FakeEngine(template=False, respond=lambda prompt: prompts.append(prompt) or " ok")
+        command.engine = FakeEngine(template=False, respond=noting(prompts, " ok"))
         command("ask", model, text, "-q", "What is it?")
         assert prompts == [f"<|start|>{text.read_text()}\n\nQuestion: What is it?\nAnswer:"]
 
@@ -200,7 +200,7 @@ class TestAsk:
 
     def test_standard_input(self, command: CommandLine, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         prompts: list[str] = []
-        command.engine.respond = lambda prompt: prompts.append(prompt) or "ok"
+        command.engine.respond = noting(prompts, "ok")
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"piped text")))
         assert command("ask", model, "-", "-q", "Well?").exit_code == 0
         assert "piped text" in prompts[0]

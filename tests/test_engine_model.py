@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bare_library import greedy_tokens
+from library_logits import greedy_tokens
 from ropewalk.engine import (
     Cancelled,
     ChatTemplateError,

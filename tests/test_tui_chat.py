@@ -11,7 +11,7 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input, Label, Markdown
 
-from fake_engine import DPROPE_LIKE, FakeEngine
+from fake_engine import DPROPE_LIKE, FakeEngine, noting
 from ropewalk.documents import TextDocument
 from ropewalk.engine import (
     Cancelled,
@@ -91,7 +91,7 @@ async def test_reads_and_answers(size: tuple[int, int]) -> None:
 
 async def test_the_second_question_follows_the_first() -> None:
     prompts: list[str] = []
-    engine = FakeEngine(respond=lambda prompt: prompts.append(prompt) or f"Answer {len(prompts)}.")
+    engine = FakeEngine(respond=noting(prompts, "Answer {}."))
     app = make_app(engine)
     async with app.run_test() as pilot:
         await until(pilot, lambda: idle(app) and bool(engine.prefills))
@@ -136,7 +136,7 @@ async def test_escape_stops_reading_and_the_next_question_reads_the_rest() -> No
 
 async def test_escape_stops_the_answer_and_keeps_it() -> None:
     prompts: list[str] = []
-    engine = FakeEngine(respond=lambda prompt: prompts.append(prompt) or "on and on " * 50, answer_up_to=20)
+    engine = FakeEngine(respond=noting(prompts, "on and on " * 50), answer_up_to=20)
     app = make_app(engine)
     async with app.run_test() as pilot:
         await until(pilot, lambda: idle(app) and bool(engine.prefills))
@@ -183,7 +183,7 @@ async def test_another_file_begins_another_conversation(tmp_path: Path) -> None:
     other = tmp_path / "other.txt"
     other.write_text("Something else entirely.")
     prompts: list[str] = []
-    engine = FakeEngine(respond=lambda prompt: prompts.append(prompt) or "ok")
+    engine = FakeEngine(respond=noting(prompts, "ok"))
     app = make_app(engine)
     async with app.run_test() as pilot:
         await until(pilot, lambda: idle(app) and bool(engine.prefills))

@@ -46,11 +46,15 @@ class Tokens(Measure):
 
 
 class Bytes(Measure):
-    """`12.0 MB of 98.4 MB`."""
+    """`12.0 MB of 98.4 MB`, `3.1 MB/s`."""
 
     def amount(self, done: float, total: float) -> str:
         """Bytes done and in all."""
         return f"{size(round(done))} of {size(round(total))}"
+
+    def rate(self, per_second: float) -> str:
+        """Bytes per second."""
+        return f"{size(round(per_second))}/s"
 
 
 class ProgressReport:

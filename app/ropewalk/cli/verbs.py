@@ -10,6 +10,7 @@ import click
 
 VERBS: Mapping[str, str] = MappingProxyType(
     {
+        "pull": "Fetch a GGUF model from a Hugging Face repository into the cache.",
         "bake": "Write a context extension into a copy of a GGUF file.",
         "inspect": "Show what a GGUF file's context plan is and where it runs.",
         "methods": "List the context-extension methods and their options.",
