@@ -226,6 +226,7 @@ def test_a_gated_repository_needs_a_token_with_access(
     monkeypatch.setenv("HF_TOKEN", "hf_of_somebody_else")
     with pytest.raises(HubError, match=r"gated: accept its terms .*an account that has access"):
         fetch(folder)
+    assert left_overs(folder) == []
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     assert fetch(folder).path.read_bytes() == ONE
 

@@ -106,7 +106,7 @@ def find_fetched(folder: Path, file: str) -> FetchedModel | None:
     split = SplitName.of(file)
     names = (file,) if split is None else split.all_names
     paths = [folder / name for name in names]
-    if not paths or not all(path.is_file() for path in paths):
+    if not file.lower().endswith(".gguf") or not paths or not all(path.is_file() for path in paths):
         return None
     commits = {origin.commit if (origin := Origin.read(path)) else None for path in paths}
     return FetchedModel(

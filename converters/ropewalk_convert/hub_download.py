@@ -83,8 +83,9 @@ def download_gguf(
             incoming = _Incoming(stream, file, progress)
             _receive(url, incoming)
             incoming.check_content()
-        except (SourceError, _UnfitError):
-            part.unlink()
+        except BaseException as error:
+            if isinstance(error, (SourceError, _UnfitError)) or stream.tell() == 0:
+                part.unlink()  # nothing in it to go on from
             raise
         stream.flush()
         os.fsync(stream.fileno())
