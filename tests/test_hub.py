@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import shutil
 import socket
@@ -324,6 +325,22 @@ def test_a_disk_too_small_is_noticed_before(
     assert hub.ranges == []
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=130_000))
     assert fetch(folder).path.read_bytes() == ONE
+
+
+def test_a_disk_that_fills_up_meanwhile_keeps_what_it_has(hub: HubStandIn, folder: Path) -> None:
+    listing = list_gguf_files(REPO)
+
+    def fill_up(done: int, total: int) -> None:
+        if done > 50_000:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(SpaceError, match=r"filled up while model\.Q4\.gguf was fetched"):
+        fetch_gguf(listing, listing.models[0], folder, fill_up)
+    assert find_fetched(folder, "model.Q4.gguf") is None
+    hub.asked.clear()
+    assert fetch(folder).path.read_bytes() == ONE
+    (wanted,) = hub.ranges
+    assert wanted is not None and int(wanted.removeprefix("bytes=").removesuffix("-")) > 50_000
 
 
 def test_a_folder_that_cannot_be_written(hub: HubStandIn, folder: Path) -> None:
