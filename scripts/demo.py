@@ -27,8 +27,8 @@ from ropewalk_plan import ContextPlan, GgufHeader, PlanError, make_plan, read_pl
 METHOD = "dprope"
 METHOD_OPTIONS = {"threshold": "1e-4"}
 TARGET_LENGTH = 16_384
-PASSKEY_LENGTH = 12_000
-PASSKEY_DEPTH = 0.6
+PASSKEY_LENGTH = 10_500
+PASSKEY_DEPTH = 0.1
 SEED = 0
 
 _FIRST_CONTEXT = 512  # tokens; until the prompt is built and its length known
@@ -124,9 +124,9 @@ def closing_words(baked: Path, plain_answer: Answer, baked_answer: Answer) -> st
         lines.append("The baked file did not find the key: this demo has failed.")
     elif plain_answer.result.hit:
         lines.append("The plain file found the key as well: at this length it shows no difference.")
-    file, command = shlex.quote(str(baked)), shlex.quote(_ropewalk_command())
+    file, command = _as_typed(baked), shlex.quote(_ropewalk_command())
     lines += [
-        f"The baked file: {baked}",
+        f"The baked file: {file}",
         "Go on with:",
         f"  {command} chat {file} YOUR_TEXT.txt",
         f"  {command} ask {file} YOUR_TEXT.txt -q 'YOUR QUESTION'",
@@ -134,6 +134,14 @@ def closing_words(baked: Path, plain_answer: Answer, baked_answer: Answer) -> st
         f"  {command} inspect {file}",
     ]
     return "\n".join(lines)
+
+
+def _as_typed(path: Path) -> str:
+    """A path as one would type it in a shell."""
+    home = Path.home()
+    if path.is_relative_to(home):
+        return f"~/{shlex.quote(str(path.relative_to(home)))}"
+    return shlex.quote(str(path))
 
 
 def _ropewalk_command() -> str:
