@@ -113,11 +113,12 @@ class FakeEngine:
                 on_progress(share)
         self.options = options
         self._path = model
+        self.held = []
         return self.resize(options.n_ctx)
 
     def resize(self, n_ctx: int) -> ModelDescription:
         self.contexts.append(n_ctx)
-        self.held = []
+        self.held = self.held if len(self.held) <= n_ctx else []
         return ModelDescription(
             path=self._path,
             architecture="llama",

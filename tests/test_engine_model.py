@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Iterator
@@ -126,14 +127,29 @@ def test_an_answer_is_part_of_what_is_held(engine: Engine) -> None:
     assert result.cached_tokens == len(tokens) + len(answer) - 1
 
 
-def test_resizing_empties_and_keeps_the_model(engine: Engine) -> None:
-    tokens = engine.tokenize(TEXT)
-    before = _answer(engine, tokens)
+@pytest.mark.parametrize("kv_type", ["f16", "q8_0"])
+def test_resizing_keeps_what_was_read(started: Engine, tmp_path: Path, kv_type: str) -> None:
+    # heads of 64 numbers are whole blocks of q8_0
+    wide = write_tiny_model(tmp_path / "wide.gguf", n_embd=128, n_head=2, n_head_kv=1, head_dim=64)
+    started.load(wide.path, dataclasses.replace(OPTIONS, kv_type=kv_type))
+    tokens = started.tokenize(TEXT)
+    before = _answer(started, tokens)
+    started.prefill(tokens)
 
-    assert engine.resize(300).n_ctx == 300
+    assert started.resize(300).n_ctx == 300
+
+    assert started.prefill(tokens).cached_tokens == len(tokens) - 1
+    assert _answer(started, tokens) == before
+
+
+def test_resizing_below_what_was_read_empties(engine: Engine) -> None:
+    tokens = engine.tokenize(TEXT)
+    engine.prefill(tokens)
+
+    engine.resize(len(tokens) - 1)
+    engine.resize(300)
 
     assert engine.prefill(tokens).cached_tokens == 0
-    assert _answer(engine, tokens) == before
 
 
 def test_a_prompt_that_is_too_long_is_refused(engine: Engine) -> None:
@@ -303,7 +319,7 @@ def test_cancelling_takes_effect_within_a_micro_batch(started: Engine, slow_mode
     started.load(slow_model, options)
     tokens = [5 + i % 200 for i in range(1500)]
     uncancelled = started.prefill(tokens).seconds
-    started.resize(2048)
+    started.load(slow_model, options)
 
     timer = _cancel_soon(started, uncancelled / 10)
     start = time.monotonic()

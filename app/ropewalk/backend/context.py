@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -74,6 +75,14 @@ class ContextParams:
     threads: int | None = None
     flash_attention: FlashAttention = "auto"
     kv_type: str = "f16"
+
+
+@dataclass(frozen=True)
+class KeptState:
+    """Keys and values of a sequence in the library's own form, outside of any context."""
+
+    data: Any
+    size: int
 
 
 class Context:
@@ -161,6 +170,26 @@ class Context:
         """Forgets the tokens from a position on; False where this model's memory cannot (nothing is done)."""
         return bool(capi.llama_memory_seq_rm(self._memory, 0, position, -1))
 
+    @property
+    def state_size(self) -> int:
+        """Bytes that a copy of what it holds takes."""
+        return int(capi.llama_state_seq_get_size(self.handle, 0))
+
+    def state(self) -> KeptState:
+        """A copy of what it holds, for another context of the same model, plan and options."""
+        size = self.state_size
+        data = (ctypes.c_uint8 * size)()
+        written = int(capi.llama_state_seq_get_data(self.handle, data, size, 0))
+        return KeptState(data, written)
+
+    def restore(self, state: KeptState) -> bool:
+        """Holds what another context held; where that cannot be, it holds nothing and the answer is False."""
+        with native_log.fresh():
+            read = int(capi.llama_state_seq_set_data(self.handle, state.data, state.size, 0))
+        if read != state.size:
+            self.clear()
+        return read == state.size
+
     def clear(self) -> None:
         """Forgets everything."""
         capi.llama_memory_clear(self._memory, True)
@@ -199,6 +228,13 @@ class _Batch:
 
     def close(self) -> None:
         capi.llama_batch_free(self.native)
+
+
+def fits(model: Model, params: ContextParams, beside: int) -> bool:
+    """Whether a context and so many bytes more fit into the host's memory; True where it cannot be told."""
+    if model.on_gpu or not model.is_plain_transformer:
+        return True
+    return _need(model, params).total(params.n_ctx) + beside <= host.available_memory()
 
 
 def check_memory(model: Model, params: ContextParams) -> None:

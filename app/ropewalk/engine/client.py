@@ -193,7 +193,7 @@ class Engine:
         return self._described()
 
     def resize(self, n_ctx: int) -> ModelDescription:
-        """Makes the context again, empty, for `n_ctx` tokens; the weights stay.
+        """Makes the context again for `n_ctx` tokens; the weights stay, and what was read, where it fits.
 
         Raises:
             DoesNotFitError: not enough memory; the context is as it was.

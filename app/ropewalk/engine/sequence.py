@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from ropewalk.backend.context import Context, DecodeStatus
+from ropewalk.backend.context import Context, DecodeStatus, KeptState
 from ropewalk.backend.errors import BackendError, PromptTooLongError
 from ropewalk.engine.results import PrefillResult
 
 ReadProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class HeldTokens:
+    """Tokens with their keys and values, between two contexts."""
+
+    tokens: tuple[int, ...]
+    state: KeptState
 
 
 class TokenSequence:
@@ -61,6 +70,15 @@ class TokenSequence:
             seconds=time.perf_counter() - start,
             cancelled=status is DecodeStatus.ABORTED,
         )
+
+    def take_out(self) -> HeldTokens:
+        """A copy of what is held, for another context."""
+        return HeldTokens(tuple(self.tokens), self.context.state())
+
+    def put_in(self, held: HeldTokens) -> None:
+        """Holds what another sequence held, or nothing where the library does not take it."""
+        self.tokens = list(held.tokens) if self.context.restore(held.state) else []
+        self.has_logits = False
 
     def append(self, tokens: Sequence[int]) -> DecodeStatus:
         """Computes further tokens, at most a batch; when stopped, those that were finished remain held."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ropewalk.backend import chat_template
-from ropewalk.backend.context import Context, ContextParams, check_memory
+from ropewalk.backend.context import Context, ContextParams, check_memory, fits
 from ropewalk.backend.errors import BackendError
 from ropewalk.backend.model import Model
 from ropewalk.engine.generation import generate
@@ -21,7 +21,7 @@ from ropewalk.engine.results import (
     PrefillResult,
 )
 from ropewalk.engine.sampling import SamplingOptions
-from ropewalk.engine.sequence import ReadProgress, TokenSequence
+from ropewalk.engine.sequence import HeldTokens, ReadProgress, TokenSequence
 
 
 class Worker:
@@ -60,12 +60,18 @@ class Worker:
         return self._describe()
 
     def resize(self, n_ctx: int) -> ModelDescription:
-        """Makes the context again for `n_ctx` tokens; the old one is kept where the new one would not fit."""
+        """Makes the context again for `n_ctx` tokens; the old one is kept where the new one would not fit.
+
+        What was read stays read, where it fits into the new context, and a copy of it into memory beside it.
+        """
         model, params = self._loaded()
         params = dataclasses.replace(params, n_ctx=n_ctx)
         check_memory(model, params)
+        held = self._take_out(model, params)
         self._drop_context()
         self._make_context(model, params)
+        if held is not None:
+            self._held().put_in(held)
         return self._describe()
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
@@ -124,6 +130,12 @@ class Worker:
         if self._sequence is None:
             raise BackendError("there is no context: the last one could not be made, so resize it first")
         return self._sequence
+
+    def _take_out(self, model: Model, params: ContextParams) -> HeldTokens | None:
+        sequence = self._sequence
+        if sequence is None or not 0 < len(sequence.tokens) <= params.n_ctx:
+            return None
+        return sequence.take_out() if fits(model, params, beside=sequence.context.state_size) else None
 
     def _make_context(self, model: Model, params: ContextParams) -> None:
         context = Context(model, params, self._should_stop)

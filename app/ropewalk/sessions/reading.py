@@ -80,7 +80,8 @@ class ReadingSession:
         Raises:
             EngineError: the engine fails; the memory does not suffice, for one.
         """
-        return self._prefill(self._prefix, 1, on_tokens)
+        room = answer_room(len(self._prefix), self._model.target_length, _SPARE_TOKENS, beyond=self._beyond)
+        return self._prefill(self._prefix, room, on_tokens)
 
     def ask(
         self, question: str, max_tokens: int, on_tokens: OnTokens, on_text: Callable[[str], None]
