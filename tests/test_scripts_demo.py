@@ -65,7 +65,14 @@ def test_the_end_tells_the_truth(plain: bool, baked: bool, words: str | None) ->
     text = demo.closing_words(
         file, _answer("a", hit=plain, length=8192), _answer("b", hit=baked, length=16384)
     )
-    assert "The baked file: cache/a b.gguf" in text
+    assert "The baked file: 'cache/a b.gguf'" in text
     assert "chat 'cache/a b.gguf' YOUR_TEXT.txt" in text
     first = text.splitlines()[0]
     assert (words in first) if words else first.startswith("The baked file: ")
+
+
+def test_a_path_below_home_is_shown_as_one_types_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "home", lambda: Path("/home/ada"))
+    answer = _answer("b", hit=True, length=16384)
+    text = demo.closing_words(Path("/home/ada/cache/a b.gguf"), _answer("a", hit=False, length=8192), answer)
+    assert "The baked file: ~/'cache/a b.gguf'" in text
