@@ -13,7 +13,7 @@ from ropewalk_plan.plan import (
     PositionMap,
     ScheduleStep,
 )
-from ropewalk_plan.rope_spec import RopeSpec
+from ropewalk_plan.rope_spec import OwnScaling, RopeSpec
 
 __all__ = [
     "METHODS",
@@ -25,6 +25,7 @@ __all__ = [
     "MethodInfo",
     "ModelFacts",
     "OptionInfo",
+    "OwnScaling",
     "PlanError",
     "PositionKind",
     "PositionMap",

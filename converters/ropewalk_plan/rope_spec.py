@@ -14,6 +14,34 @@ FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
+class OwnScaling:
+    """What a checkpoint's config, or a GGUF file's keys, say of the model's own scaling, as parameters.
+
+    `RopeSpec.own_factors` says what that scaling does at full length; this says how it is made, so that
+    methods can take their defaults from it.
+
+    Attributes:
+        kind: `linear`, `dynamic`, `yarn`, `longrope`, `llama3`, or `qwen-dynamic`.
+        factor: the config's own number.
+        original_length: L before that scaling, in tokens.
+        long_factors: LongRoPE's long list, `n_rot/2` numbers.
+        short_factors: its short list.
+        low_freq_factor: Llama 3's: turns over the original length below which a pair is interpolated.
+        high_freq_factor: Llama 3's: turns above which a pair is left alone.
+        logn: Qwen's `use_logn_attn`.
+    """
+
+    kind: str
+    factor: float | None = None
+    original_length: int | None = None
+    long_factors: tuple[float, ...] = ()
+    short_factors: tuple[float, ...] = ()
+    low_freq_factor: float | None = None
+    high_freq_factor: float | None = None
+    logn: bool = False
+
+
+@dataclass(frozen=True)
 class RopeSpec:
     """A model's own rotation, which methods extend.
 
@@ -28,6 +56,7 @@ class RopeSpec:
         own_factors: `n_rot/2` frequency factors of the model's own scaling at full length; all 1.0
             for a plain model (the default).
         own_attention_factor: the model's own multiplier on rotated q and on rotated k.
+        own_scaling: the parameters of that scaling where they are known.
 
     Raises:
         PlanError: a value no rotary model can have; the message names it.
@@ -40,6 +69,7 @@ class RopeSpec:
     n_layer: int
     own_factors: tuple[float, ...] = field(default=())
     own_attention_factor: float = 1.0
+    own_scaling: OwnScaling | None = None
 
     def __post_init__(self) -> None:
         """Fill in a plain model's factors and check every value."""
