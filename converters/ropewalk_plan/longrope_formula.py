@@ -1,4 +1,4 @@
-"""LongRoPE's attention factor (Ding et al. 2024, as Phi-3 and transformers have it), for method and checkpoints."""
+"""LongRoPE's attention factor (Ding et al. 2024, as transformers has it), for method and checkpoints."""
 
 from __future__ import annotations
 

@@ -57,7 +57,8 @@ def yarn_attention_factor(scale: float, weight: float = 1.0) -> float:
 def yarn_mscale(scale: float, mscale: float | None = None, mscale_all_dim: float | None = None) -> float:
     """YaRN's attention factor as transformers computes it from a config.
 
-    `(0.1 mscale ln s + 1) / (0.1 mscale_all_dim ln s + 1)` where both are given and not 0, else `0.1 ln s + 1`:
+    `(0.1 mscale ln s + 1) / (0.1 mscale_all_dim ln s + 1)` where both are given and not 0, else
+    `0.1 ln s + 1`:
     either of them alone does nothing.
 
     Args:
