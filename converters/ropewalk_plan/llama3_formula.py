@@ -1,4 +1,4 @@
-"""Llama 3's formula (Meta's published code, transformers' `llama3`), shared by the method and by checkpoints."""
+"""Llama 3's formula (its published code, transformers' `llama3`), for the method and for checkpoints."""
 
 from __future__ import annotations
 
