@@ -2,12 +2,13 @@
 
 It is written from the papers' equations and knows nothing of plans: a test hands it the angle of every
 rotary pair at every position, the factor on rotated q and k, and the factor on q, each computed
-in the test from the method's own equation.
+in the test from the method's own equation. Keys are kept unrotated and turned anew for every batch: under a
+schedule all keys agree with the factors in force, while values and deeper states stay as computed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,68 +46,85 @@ def plain_positions(model: TinyModel, n_tokens: int, start: int = 0) -> Position
     return Positions(np.outer(m, plain_frequencies(model)))
 
 
-def reference_logits(
-    model: TinyModel,
-    tokens: Sequence[int],
-    positions: Positions,
-    key_angles: Sequence[Float64] | None = None,
-) -> Float64:
-    """Logits of every token, [tokens, vocabulary], of one causal pass over `tokens`.
+def reference_logits(model: TinyModel, tokens: Sequence[int], positions: Positions) -> Float64:
+    """Logits of every token, [tokens, vocabulary], of one causal pass over `tokens`."""
+    return ReferenceTransformer(model).decode(tokens, lambda m: positions)
 
-    Args:
-        model: the configuration and the weights.
-        tokens: token ids.
-        positions: of these tokens.
-        key_angles: per layer, the angles of the keys where they differ from the queries'.
-    """
-    weights = {name: values.astype(np.float64) for name, values in model.tensors.items()}
-    n_tokens = len(tokens)
-    hidden = weights["token_embd.weight"][np.asarray(tokens)]
-    causal = np.where(np.tri(n_tokens, dtype=bool), 0.0, -np.inf)
-    group = model.n_head // model.n_head_kv
 
-    for layer in range(model.n_layer):
-        w = {name.split(".", 2)[2]: v for name, v in weights.items() if name.startswith(f"blk.{layer}.")}
+MakePositions = Callable[[Float64], Positions]
+"""Positions m, [tokens], to what is in force makes of them."""
+
+
+class ReferenceTransformer:
+    """One sequence, read in batches."""
+
+    def __init__(self, model: TinyModel) -> None:
+        """An empty sequence."""
+        self._model = model
+        self._weights = _model_weights(model)
+        self._keys = [np.zeros((0, model.n_head_kv, model.head_dim)) for _ in range(model.n_layer)]
+        self._values = [np.zeros((0, model.n_head_kv, model.head_dim)) for _ in range(model.n_layer)]
+
+    def decode(self, tokens: Sequence[int], in_force: MakePositions) -> Float64:
+        """Logits of a further batch, [tokens, vocabulary], with every key turned as `in_force` says now."""
+        model = self._model
+        held, count = len(self._keys[0]), len(tokens)
+        positions = in_force(np.arange(held + count, dtype=np.float64))
+        hidden = self._weights["token_embd.weight"][np.asarray(tokens)]
+        visible = np.arange(held + count)[None, :] <= np.arange(held, held + count)[:, None]
+        mask = np.where(visible, 0.0, -np.inf)
+        for layer in range(model.n_layer):
+            hidden = self._layer(layer, hidden, positions, mask)
+        final = _rms_norm(hidden, self._weights["output_norm.weight"], model.rms_eps)
+        return np.asarray(final @ self._weights["output.weight"].T)
+
+    def _layer(self, layer: int, hidden: Float64, positions: Positions, mask: Float64) -> Float64:
+        model, count = self._model, len(hidden)
+        prefix = f"blk.{layer}."
+        w = {name.removeprefix(prefix): v for name, v in self._weights.items() if name.startswith(prefix)}
         x = _rms_norm(hidden, w["attn_norm.weight"], model.rms_eps)
-        q = _project(x, w, "attn_q").reshape(n_tokens, model.n_head, model.head_dim)
-        k = _project(x, w, "attn_k").reshape(n_tokens, model.n_head_kv, model.head_dim)
-        v = _project(x, w, "attn_v").reshape(n_tokens, model.n_head_kv, model.head_dim)
-        if model.arch == "qwen3":
-            q = _rms_norm(q, w["attn_q_norm.weight"], model.rms_eps)
-            k = _rms_norm(k, w["attn_k_norm.weight"], model.rms_eps)
+        q = _project(x, w, "attn_q").reshape(count, model.n_head, model.head_dim)
+        k = _project(x, w, "attn_k").reshape(count, model.n_head_kv, model.head_dim)
+        v = _project(x, w, "attn_v").reshape(count, model.n_head_kv, model.head_dim)
+        self._keys[layer] = np.concatenate([self._keys[layer], k])
+        self._values[layer] = np.concatenate([self._values[layer], v])
         interleaved = model.arch == "llama"
-        q = positions.attention_factor * _rotate(q, positions.angles, interleaved)
-        k = positions.attention_factor * _rotate(
-            k, positions.angles if key_angles is None else key_angles[layer], interleaved
-        )
+        q = positions.attention_factor * _rotate(q, positions.angles[-count:], interleaved)
+        keys = positions.attention_factor * _rotate(self._keys[layer], positions.angles, interleaved)
         if positions.query_factor is not None:
-            q = q * positions.query_factor[:, None, None]
-
+            q = q * positions.query_factor[-count:, None, None]
+        group = model.n_head // model.n_head_kv
         heads = []
         for head in range(model.n_head):
-            scores = q[:, head] @ k[:, head // group].T / np.sqrt(model.head_dim) + causal
-            heads.append(_softmax(scores) @ v[:, head // group])
+            scores = q[:, head] @ keys[:, head // group].T / np.sqrt(model.head_dim) + mask
+            heads.append(_softmax(scores) @ self._values[layer][:, head // group])
         hidden = hidden + _project(np.concatenate(heads, axis=1), w, "attn_output")
-
         x = _rms_norm(hidden, w["ffn_norm.weight"], model.rms_eps)
         gate = _project(x, w, "ffn_gate")
-        hidden = hidden + _project(gate / (1.0 + np.exp(-gate)) * _project(x, w, "ffn_up"), w, "ffn_down")
+        return np.asarray(
+            hidden + _project(gate / (1.0 + np.exp(-gate)) * _project(x, w, "ffn_up"), w, "ffn_down")
+        )
 
-    final = _rms_norm(hidden, weights["output_norm.weight"], model.rms_eps)
-    return np.asarray(final @ weights["output.weight"].T)
+
+def _model_weights(model: TinyModel) -> dict[str, Float64]:
+    """All tensors in float64."""
+    return {name: values.astype(np.float64) for name, values in model.tensors.items()}
 
 
 def _project(x: Float64, weights: dict[str, Float64], name: str) -> Float64:
+    """`y = W x + b` with the weights of that name."""
     y = x @ weights[f"{name}.weight"].T
     bias = weights.get(f"{name}.bias")
     return np.asarray(y if bias is None else y + bias)
 
 
 def _rms_norm(x: Float64, weight: Float64, epsilon: float) -> Float64:
+    """RMSNorm (Zhang and Sennrich 2019)."""
     return np.asarray(x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + epsilon) * weight)
 
 
 def _softmax(scores: Float64) -> Float64:
+    """Over the last axis."""
     exponentials = np.exp(scores - scores.max(axis=-1, keepdims=True))
     return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
 

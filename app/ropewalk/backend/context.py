@@ -107,6 +107,7 @@ class Context:
         _check(params)
         self.model = model
         self._n_ctx = params.n_ctx
+        self._quantized = params.kv_type not in _UNQUANTIZED
         check_memory(model, params)
         native = _native_params(model, params)
         if should_abort is not None:
@@ -156,7 +157,8 @@ class Context:
             if status == _ABORTED:
                 return DecodeStatus.ABORTED
             if status != _DECODED:
-                raise DecodeError(_decode_failure(status, log.errors()))
+                refused = context_plan.last_error() if library.is_patched() else ""
+                raise DecodeError(refused or _decode_failure(status, log.errors()))
             capi.llama_synchronize(self.handle)
         self._rows = len(tokens) if all_logits else 1
         return DecodeStatus.DONE
@@ -165,6 +167,20 @@ class Context:
         """A copy of the logits of the last decode: [1 or number of its tokens, vocabulary]."""
         shape = (self._rows, self.model.vocabulary.size)
         return np.array(np.ctypeslib.as_array(capi.llama_get_logits(self.handle), shape), dtype=np.float32)
+
+    def reserve(self, n_tokens: int) -> bool:
+        """Puts the plan's factors for so many tokens in force, where its factors change with the length.
+
+        Keys that are held already are turned to them. False where they are quantized and cannot be: then
+        nothing has changed. As they never can, quantized keys get the factors for a full context at once.
+        """
+        if not library.is_patched():
+            return True
+        try:
+            context_plan.reserve(self.handle, self._n_ctx if self._quantized else n_tokens)
+        except PlanRefusedError:
+            return False
+        return True
 
     def remove_from(self, position: int) -> bool:
         """Forgets the tokens from a position on; False where this model's memory cannot (nothing is done)."""

@@ -73,6 +73,23 @@ def last_error() -> str:
     return (_functions()["llama_context_plan_last_error"]() or b"").decode("utf-8", "replace")
 
 
+def reserve(context: int, n_tokens: int) -> None:
+    """Puts the step for `n_tokens` in force on a `llama_context *`, and keeps it from then on; 0 ends that.
+
+    Nothing for a plan without steps.
+
+    Raises:
+        PlanRefusedError: quantized keys are there that would have to be turned.
+    """
+    if _functions()["llama_context_plan_reserve"](context, n_tokens) != 0:
+        raise PlanRefusedError(last_error() or "the library refused the reservation without a reason")
+
+
+def length_in_force(context: int) -> int:
+    """The longest sequence that the factors in force on a `llama_context *` are for; 0 without factors."""
+    return int(_functions()["llama_context_plan_length"](context))
+
+
 def to_params(plan: ContextPlan) -> ContextPlanParams:
     """The C form of a plan; it owns the arrays it points to.
 
@@ -160,6 +177,8 @@ def _functions() -> dict[str, Any]:
     signatures: dict[str, tuple[Any, list[Any]]] = {
         "llama_model_plan_get": (ctypes.c_bool, [ctypes.c_void_p, params]),
         "llama_model_plan_set": (ctypes.c_int32, [ctypes.c_void_p, params]),
+        "llama_context_plan_reserve": (ctypes.c_int32, [ctypes.c_void_p, ctypes.c_uint32]),
+        "llama_context_plan_length": (ctypes.c_uint32, [ctypes.c_void_p]),
         "llama_context_plan_last_error": (ctypes.c_char_p, []),
     }
     functions = {name: getattr(capi._lib, name) for name in signatures}

@@ -58,6 +58,9 @@ class TokenSequence:
         start = time.perf_counter()
         self._require_readable(prompt)
         kept = self._roll_back_to(min(common_prefix(self.tokens, prompt), len(prompt) - 1))
+        if not self.context.reserve(len(prompt)):
+            kept = self._roll_back_to(0)
+            self.context.reserve(len(prompt))
         on_progress(kept, len(prompt))
         status = DecodeStatus.DONE
         while len(self.tokens) < len(prompt) and status is DecodeStatus.DONE:

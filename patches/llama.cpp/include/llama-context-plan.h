@@ -11,7 +11,7 @@
 
 #include "llama.h"
 
-#define LLAMA_CONTEXT_PLAN_BUILD  "ropewalk.1" // counts the releases of the patch
+#define LLAMA_CONTEXT_PLAN_BUILD  "ropewalk.2" // counts the releases of the patch
 #define LLAMA_CONTEXT_PLAN_SCHEMA 1            // the newest `ropewalk.schema` that is understood
 
 #ifdef __cplusplus
@@ -60,7 +60,17 @@ extern "C" {
     // Copies the plan; NULL removes it. llama_model_n_ctx_train() follows. 0: done, -1: refused.
     LLAMA_API int32_t llama_model_plan_set(struct llama_model * model, const struct llama_context_plan_params * plan);
 
-    // Why this thread's last load, set or context was refused, "" if it was not for the sake of a plan.
+    // A plan with several steps follows the longest sequence that the context holds: a step never falls back until
+    // the memory is empty, and when it rises the cached keys are turned to the new frequencies. They then agree with the
+    // frequencies in force, but values and deeper states were computed under the old ones. A caller who knows how
+    // long it will get reserves that length, and the step for it is in force from the start. The reservation
+    // holds until another is made; 0 ends it. 0: done, -1: refused.
+    LLAMA_API int32_t llama_context_plan_reserve(struct llama_context * ctx, uint32_t n_tokens);
+
+    // The longest sequence that the factors in force are meant for; 0 if the context executes no factors.
+    LLAMA_API uint32_t llama_context_plan_length(const struct llama_context * ctx);
+
+    // Why this thread's last load, set, context, reservation or decode was refused, "" if it was not for the sake of a plan.
     // Reading it clears it; the text stays valid until the thread calls this again.
     LLAMA_API const char * llama_context_plan_last_error(void);
 

@@ -5,6 +5,7 @@
 #include "llama-hparams.h"
 #include "llama-impl.h"
 #include "llama-kv-cache.h"
+#include "llama-kv-cache-iswa.h"
 #include "llama-model.h"
 
 #include "ggml.h"
@@ -43,13 +44,6 @@ llama_plan_runtime::llama_plan_runtime(const llama_model & model, std::shared_pt
     const uint32_t n_pairs = p.n_pairs;
     const bool     mapped  = p.maps_positions();
 
-    // each pair is turned by exactly one of the two rotations: the pairs below first_pair by the first
-    std::vector<float> lo(p.step_factors.end() - n_pairs, p.step_factors.end());
-    std::vector<float> hi(n_pairs, PLAN_STILL);
-    if (mapped) {
-        std::swap_ranges(lo.begin() + p.position_first_pair, lo.end(), hi.begin() + p.position_first_pair);
-    }
-
     std::map<ggml_backend_buffer_type_t, factors> by_buft;
 
     for (uint32_t il = 0; il < hparams.n_layer_all; ++il) {
@@ -80,17 +74,40 @@ llama_plan_runtime::llama_plan_runtime(const llama_model & model, std::shared_pt
                 for (ggml_tensor * t = ggml_get_first_tensor(ctx.get()); t != nullptr; t = ggml_get_next_tensor(ctx.get(), t)) {
                     t->buffer = buf.get();
                 }
-            } else {
-                ggml_backend_tensor_set(f.lo, lo.data(), 0, ggml_nbytes(f.lo));
-                if (f.hi) {
-                    ggml_backend_tensor_set(f.hi, hi.data(), 0, ggml_nbytes(f.hi));
-                }
             }
 
             it = by_buft.emplace(buft, f).first;
             ctxs_bufs.emplace_back(std::move(ctx), std::move(buf));
         }
         layers[il] = it->second;
+    }
+
+    set_step(0);
+}
+
+void llama_plan_runtime::part(const float * factors, std::vector<float> & lo, std::vector<float> & hi) const {
+    lo.assign(factors, factors + plan->n_pairs);
+    hi.assign(plan->n_pairs, PLAN_STILL);
+    if (plan->maps_positions()) {
+        std::swap_ranges(lo.begin() + plan->position_first_pair, lo.end(), hi.begin() + plan->position_first_pair);
+    }
+}
+
+void llama_plan_runtime::set_step(uint32_t next) {
+    step = next;
+
+    if (plan->step_lengths.empty() || hparams.no_alloc) {
+        return;
+    }
+    std::vector<float> lo;
+    std::vector<float> hi;
+    part(plan->factors(step), lo, hi);
+
+    for (const auto & [ctx, buf] : ctxs_bufs) {
+        for (ggml_tensor * t = ggml_get_first_tensor(ctx.get()); t != nullptr; t = ggml_get_next_tensor(ctx.get(), t)) {
+            const bool is_lo = std::any_of(layers.begin(), layers.end(), [t](const factors & f) { return f.lo == t; });
+            ggml_backend_tensor_set(t, (is_lo ? lo : hi).data(), 0, ggml_nbytes(t));
+        }
     }
 }
 
@@ -127,8 +144,19 @@ void llama_plan_runtime::note_rope(const ggml_tensor * rope, int il) const {
     }
 }
 
-void llama_plan_runtime::check_reserved(ggml_cgraph * gf) const {
+void llama_plan_runtime::check_reserved(ggml_cgraph * gf, const llama_memory_i * memory) const {
     const std::string arch = model.arch_name();
+
+    if (plan->step_lengths.size() > 1 && memory) {
+        // the keys of these are turned when the step rises; an iSWA cache has the full layers in its base
+        if (!dynamic_cast<const llama_kv_cache *>(memory) && !dynamic_cast<const llama_kv_cache_iswa *>(memory)) {
+            refuse("the context plan changes its factors with the length, which the kind of memory of this " + arch + " model does not allow: bake a static method");
+        }
+        // in these a norm with weights comes after the rotation, so that a cached key cannot be turned exactly
+        if (model.arch == LLM_ARCH_HUNYUAN_MOE || model.arch == LLM_ARCH_HUNYUAN_VL || model.arch == LLM_ARCH_HUNYUAN_DENSE || model.arch == LLM_ARCH_MAINCODER) {
+            refuse("the context plan changes its factors with the length, which the normalized keys of " + arch + " do not allow: bake a static method");
+        }
+    }
 
     if (!plan->step_lengths.empty()) {
         for (int i = 0; i < ggml_graph_n_nodes(gf); ++i) {
@@ -371,28 +399,27 @@ void llama_plan_runtime::add_k_shift_input(ggml_context * ctx, llm_graph_result 
     res->add_input(std::move(inp));
 }
 
-ggml_tensor * llama_plan_runtime::build_k_shift(ggml_context * ctx, ggml_tensor * k, ggml_tensor * shift, ggml_tensor * rot,
-        int n_rot, int mode, float freq_base, int il) const {
-    const auto & f = layer_factors(il);
-
+ggml_tensor * llama_plan_runtime::build_k_shift(ggml_context * ctx, ggml_tensor * k, ggml_tensor * shift, ggml_tensor * rot, int n_rot, int mode, float freq_base, int il) const {
     if (!rotated[il]) {
         return k;
     }
+    return build_turn(ctx, k, { shift, k_shift_mapped, layer_factors(il), 1.0f }, rot, n_rot, mode, freq_base);
+}
 
+ggml_tensor * llama_plan_runtime::build_turn(ggml_context * ctx, ggml_tensor * k, const turn & by, ggml_tensor * rot, int n_rot, int mode, float freq_base) {
     const bool inplace = k->type == GGML_TYPE_F32 || k->type == GGML_TYPE_F16;
 
     ggml_tensor * cur = k;
     if (!inplace) {
-        // other types are turned in F32, out of the rotation that quantized keys are stored under
         cur = ggml_cast(ctx, cur, GGML_TYPE_F32);
         if (rot) {
             cur = llama_mul_mat_hadamard(ctx, cur, rot);
         }
     }
 
-    cur = ::ggml_rope_ext_inplace(ctx, cur, shift, f.lo, n_rot, mode, 0, freq_base, 1.0f, 0.0f, 1.0f, 0.0f, 0.0f);
-    if (f.hi) {
-        cur = ::ggml_rope_ext_inplace(ctx, cur, k_shift_mapped, f.hi, n_rot, mode, 0, freq_base, 1.0f, 0.0f, 1.0f, 0.0f, 0.0f);
+    cur = ::ggml_rope_ext_inplace(ctx, cur, by.pos, by.f.lo, n_rot, mode, 0, freq_base, 1.0f, 0.0f, by.attention_factor, 0.0f, 0.0f);
+    if (by.f.hi) {
+        cur = ::ggml_rope_ext_inplace(ctx, cur, by.pos_mapped, by.f.hi, n_rot, mode, 0, freq_base, 1.0f, 0.0f, 1.0f, 0.0f, 0.0f);
     }
 
     if (!inplace) {

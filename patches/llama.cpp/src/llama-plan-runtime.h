@@ -15,6 +15,7 @@ struct ggml_context;
 struct ggml_tensor;
 
 struct llama_hparams;
+struct llama_memory_i;
 struct llama_model;
 
 class  llama_kv_cache;
@@ -35,7 +36,13 @@ struct llama_plan_runtime {
 
     const factors & layer_factors(int il) const { return layers[il]; }
 
-    float attention_factor() const { return plan->step_attention_factors.empty() ? 1.0f : plan->step_attention_factors.back(); }
+    float attention_factor() const { return plan->step_attention_factors.empty() ? 1.0f : plan->step_attention_factors[step]; }
+
+    // the step in force; set_step() writes its factors to the devices
+    uint32_t step     = 0;
+    uint32_t reserved = 0; // tokens
+
+    void set_step(uint32_t next);
 
     // does the plan replace this layer's rotation? is this layer's attention scaled by LogN?
     bool rotates(int il) const;
@@ -45,21 +52,34 @@ struct llama_plan_runtime {
 
     // to be called after a reserve: throws the first refusal that building the graphs met, and refuses a graph
     // with a rotation that did not come through the plan, or on which a part of the plan has no effect
-    void check_reserved(ggml_cgraph * gf) const;
+    void check_reserved(ggml_cgraph * gf, const llama_memory_i * memory) const;
 
     // only the first is kept: graphs are built where nothing may be thrown
     void refuse(const std::string & reason) const;
 
     //
-    // K-shift
+    // turning cached keys
     //
 
-    // the input for the mapped pairs: p(m + d) - p(m) of every cell
-    void add_k_shift_input(ggml_context * ctx, llm_graph_result * res, const llama_kv_cache * kv, int64_t n_cells) const;
+    // by how much: positions for the pairs of lo, and mapped ones for those of hi
+    struct turn {
+        ggml_tensor * pos        = nullptr;
+        ggml_tensor * pos_mapped = nullptr;
+        factors       f;
+        float         attention_factor = 1.0f;
+    };
 
-    // turns cached keys by the shift, each pair once, and multiplies them by no attention factor again
-    ggml_tensor * build_k_shift(ggml_context * ctx, ggml_tensor * k, ggml_tensor * shift, ggml_tensor * rot,
-            int n_rot, int mode, float freq_base, int il) const;
+    // each pair is turned once; quantized keys are turned in F32, out of the rotation (rot) that they are stored under
+    static ggml_tensor * build_turn(ggml_context * ctx, ggml_tensor * k, const turn & by, ggml_tensor * rot, int n_rot, int mode, float freq_base);
+
+    // K-shift: p(m + d) - p(m) for the mapped pairs; the keys are multiplied by no attention factor again
+    void          add_k_shift_input(ggml_context * ctx, llm_graph_result * res, const llama_kv_cache * kv, int64_t n_cells) const;
+    ggml_tensor * build_k_shift    (ggml_context * ctx, ggml_tensor * k, ggml_tensor * shift, ggml_tensor * rot, int n_rot, int mode, float freq_base, int il) const;
+
+    bool has_rotated(int il) const { return rotated[il]; }
+
+    // the factors of a step, parted between the two rotations: what the other one turns stands still
+    void part(const float * factors, std::vector<float> & lo, std::vector<float> & hi) const;
 
     std::shared_ptr<const llama_plan> plan;
 

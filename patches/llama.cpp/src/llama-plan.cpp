@@ -121,6 +121,33 @@ llama_context_plan_params llama_plan::view() const {
     return p;
 }
 
+uint64_t llama_plan::hash() const {
+    uint64_t h = 0xcbf29ce484222325ull; // FNV-1a
+    const auto add = [&h](const void * data, size_t size) {
+        for (size_t i = 0; i < size; ++i) {
+            h = (h ^ ((const uint8_t *) data)[i])*0x100000001b3ull;
+        }
+    };
+    const auto add_list = [&add](const auto & list) {
+        const uint64_t n = list.size();
+        add(&n, sizeof(n));
+        add(list.data(), n*sizeof(list[0]));
+    };
+    add_list(step_lengths);
+    add_list(step_factors);
+    add_list(step_attention_factors);
+    add_list(rope_layers);
+    add_list(windows);
+    const uint32_t rest[] = { train_length, target_length, position_kind, position_period, position_first_pair, logn_length, n_sinks, streaming };
+    add(rest, sizeof(rest));
+    return h;
+}
+
+uint32_t llama_plan::step_for(uint32_t n_tokens) const {
+    const auto it = std::lower_bound(step_lengths.begin(), step_lengths.end(), n_tokens);
+    return it == step_lengths.end() ? (uint32_t) step_lengths.size() - 1 : (uint32_t) (it - step_lengths.begin());
+}
+
 int32_t llama_plan::map_position(int32_t pos) const {
     const int32_t period = (int32_t) position_period;
     const int32_t q      = pos % period;
@@ -251,8 +278,8 @@ static void plan_check(const llama_plan & plan, const std::string & arch, const 
     if (plan.native) {
         return;
     }
-    if (plan.step_lengths.size() > 1) {
-        llama_plan_refuse("the context plan changes its factors with the length, which this library does not execute yet: bake a static method");
+    if (plan.step_lengths.size() > 1 && hparams.n_pos_per_embd() > 1) {
+        llama_plan_refuse(format("the context plan changes its factors with the length, which the several positions of a token in %s do not allow: bake a static method", name));
     }
     if (!plan.windows.empty() || plan.n_sinks > 0 || plan.streaming) {
         llama_plan_refuse("the context plan has attention windows, which this library does not execute yet: bake it without them");
@@ -265,7 +292,7 @@ static void plan_check(const llama_plan & plan, const std::string & arch, const 
             llama_plan_refuse(format("the context plan names layer %u, but the model has %u", il, hparams.n_layer_all));
         }
     }
-    if (hparams.is_mla() && !plan.step_attention_factors.empty() && plan.step_attention_factors.back() != 1.0f) {
+    if (hparams.is_mla() && std::any_of(plan.step_attention_factors.begin(), plan.step_attention_factors.end(), [](float f) { return f != 1.0f; })) {
         // the factor belongs on all of q, not on the rotated part alone
         llama_plan_refuse(format("the context plan has an attention factor, which this library does not execute for the latent attention of %s yet: bake a method without one", name));
     }

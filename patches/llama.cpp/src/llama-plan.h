@@ -41,6 +41,14 @@ struct llama_plan {
 
     llama_context_plan_params view() const;
 
+    // of what is executed; names and notes do not count
+    uint64_t hash() const;
+
+    // the step in force for a sequence of so many tokens: the last one where none reaches that far
+    uint32_t step_for(uint32_t n_tokens) const;
+
+    const float * factors(uint32_t step) const { return step_factors.data() + (size_t) step*n_pairs; }
+
     bool maps_positions() const { return position_kind != LLAMA_CONTEXT_PLAN_POSITION_IDENTITY; }
 
     int32_t map_position(int32_t pos) const;
