@@ -133,6 +133,7 @@ def test_options_in_force_are_told_with_their_defaults() -> None:
         "bins": "360",
         "direction": "original-extended",
         "max_rotations": "off",
+        "strategies": "interpolation/extrapolation",
     }
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import combinations
 
-from ropewalk_plan.methods import METHODS, Extension, MethodInfo, OptionInfo, OptionValue, PlanPart
+from ropewalk_plan.methods import METHODS, Aspect, Extension, MethodInfo, OptionInfo, OptionValue, PlanPart
+from ropewalk_plan.options_text import tell_options
 from ropewalk_plan.plan import ContextPlan, PlanError, PositionKind, PositionMap
 from ropewalk_plan.rope_spec import RopeSpec
 
@@ -38,6 +39,7 @@ def make_plan(
     values = _parse_options(infos, options or {})
     extension = Extension(spec, length, target_length)
     parts = [info.build(extension, values) for info in infos]
+    windowed = next((part for part in parts if part.windows), PlanPart())
     return ContextPlan(
         method=SEPARATOR.join(info.name for info in infos),
         options=_options_text(infos, options or {}),
@@ -46,6 +48,9 @@ def make_plan(
         schedule=next((part.schedule for part in parts if part.schedule), ()),
         position_map=_position_map(parts),
         logn_length=max(part.logn_length for part in parts),
+        windows=windowed.windows,
+        sinks=windowed.sinks,
+        streaming=windowed.streaming,
     )
 
 
@@ -63,13 +68,27 @@ def parse_method(method: str) -> tuple[MethodInfo, ...]:
             raise PlanError(f"method {name} is given twice in {method!r}; name it once")
     chosen = tuple(info for info in METHODS.values() if info.name in names)
     for one, other in combinations(chosen, 2):
-        shared = sorted(aspect.value for aspect in one.sets & other.sets)
-        if shared:
+        contradiction = _contradiction(one, other)
+        if contradiction:
             raise PlanError(
-                f"methods {one.name} and {other.name} contradict each other: "
-                f"both decide {' and '.join(shared)}; choose one of them"
+                f"methods {one.name} and {other.name} contradict each other: {contradiction}; "
+                "choose one of them"
             )
     return chosen
+
+
+def _contradiction(one: MethodInfo, other: MethodInfo) -> str:
+    """Why two methods cannot be together, in a clause; empty if they can."""
+    shared = [aspect.value for aspect in Aspect if aspect in one.sets & other.sets]
+    if shared:
+        return f"both decide {' and '.join(shared)}"
+    reasons = [
+        first.excludes[aspect]
+        for first, second in ((one, other), (other, one))
+        for aspect in Aspect
+        if aspect in second.sets and aspect in first.excludes
+    ]
+    return reasons[0] if reasons else ""
 
 
 def finetuning_notes(plan: ContextPlan) -> tuple[str, ...]:
@@ -114,8 +133,8 @@ def _parse_options(infos: tuple[MethodInfo, ...], given: Mapping[str, str]) -> d
 
 
 def _options_text(infos: tuple[MethodInfo, ...], given: Mapping[str, str]) -> str:
-    return ",".join(
-        f"{name}={given.get(name, option.default)}" for name, option in _options_of(infos).items()
+    return tell_options(
+        {name: option.told(given.get(name, option.default)) for name, option in _options_of(infos).items()}
     )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ropewalk_plan.methods.method import Aspect, Extension, MethodInfo, OptionValue, PlanPart
+from ropewalk_plan.methods.method import Aspect, Extension, MethodInfo, PlanPart
+from ropewalk_plan.methods.options import OptionValue
 
 
 def build_logn(extension: Extension, options: Mapping[str, OptionValue]) -> PlanPart:
@@ -13,7 +14,7 @@ def build_logn(extension: Extension, options: Mapping[str, OptionValue]) -> Plan
     With L' = L no position reaches it, and it is off.
     """
     del options
-    if extension.target_length == extension.train_length:
+    if not extension.extends:
         return PlanPart()
     return PlanPart(logn_length=extension.train_length)
 

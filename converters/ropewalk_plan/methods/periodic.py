@@ -11,9 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-import numpy as np
-
-from ropewalk_plan.methods.method import Aspect, Extension, MethodInfo, OptionValue, PlanPart
+from ropewalk_plan.methods.method import Aspect, Extension, MethodInfo, PlanPart
+from ropewalk_plan.methods.options import OptionValue
 from ropewalk_plan.plan import PlanError, PositionKind, PositionMap
 
 _TUNING = (
@@ -44,8 +43,8 @@ def first_mapped_pair(extension: Extension) -> int:
 
 
 def _mapped(extension: Extension, kind: PositionKind, period: int) -> PlanPart:
-    schedule = extension.static(np.ones(extension.spec.n_pairs))
-    if extension.target_length == extension.train_length:
+    schedule = extension.unchanged()
+    if not extension.extends:
         return PlanPart(schedule=schedule)  # no position is beyond L: the map is the identity
     first = first_mapped_pair(extension)
     if first >= extension.spec.n_pairs:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ropewalk_plan.methods.method import Aspect, Extension, MethodInfo, OptionValue, PlanPart
+from ropewalk_plan.methods.method import Aspect, Extension, MethodInfo, PlanPart
+from ropewalk_plan.methods.options import OptionValue
 
 
 def build_none(extension: Extension, options: Mapping[str, OptionValue]) -> PlanPart:

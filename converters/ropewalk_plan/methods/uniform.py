@@ -1,7 +1,7 @@
 """Position Interpolation and NTK-aware scaling: one closed form for all pairs.
 
-Symbols: s = L'/L, i the pair from 0, d = n_rot; f_i divides theta_i. Factors multiply the model's own,
-so a model that scales already is extended from what it is.
+Symbols: s = L'/L, i the pair from 0, d = n_rot; f_i (no unit, shape [d/2]) divides theta_i. Factors multiply
+the model's own, so a model that scales already is extended from what it is.
 """
 
 from __future__ import annotations
@@ -10,30 +10,31 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ropewalk_plan.methods.method import Aspect, Extension, MethodInfo, OptionValue, PlanPart
-from ropewalk_plan.plan import PlanError
+from ropewalk_plan.base_formula import ntk_factors
+from ropewalk_plan.methods.method import Aspect, Extension, MethodInfo, PlanPart
+from ropewalk_plan.methods.options import OptionValue
 
 
 def build_pi(extension: Extension, options: Mapping[str, OptionValue]) -> PlanPart:
-    """Position Interpolation (Chen et al. 2023, Eq. 4, `f'(x, m) = f(x, m L/L')`): f_i = s."""
+    """Position Interpolation (Chen et al. 2023, Eq. 4, `f'(x, m) = f(x, m L/L')`): f_i = s.
+
+    To divide every position or every frequency by s is the same rotation.
+    """
     del options
     return PlanPart(schedule=extension.static(np.full(extension.spec.n_pairs, extension.scale)))
 
 
 def build_ntk(extension: Extension, options: Mapping[str, OptionValue]) -> PlanPart:
-    """NTK-aware scaling (bloc97 2023): `base' = base s^(d/(d-2))`, so f_i = s^(2i/(d-2)).
+    """NTK-aware scaling (bloc97 2023; YaRN's Section 3.1, Definition 1): `base' = base s^(d/(d-2))`.
 
-    The first pair is not touched and the last is interpolated by exactly s.
+    So f_i = s^(2i/(d-2)), rising with i: the first pair is not touched and the last is interpolated by
+    exactly s.
 
     Raises:
         PlanError: a model with a single pair, for which the exponent is undefined.
     """
     del options
-    d = extension.spec.n_rot
-    if d <= 2:
-        raise PlanError(f"n_rot is {d}; ntk needs at least 4 rotated dimensions")
-    pairs = np.arange(extension.spec.n_pairs, dtype=np.float64)
-    return PlanPart(schedule=extension.static(np.power(extension.scale, 2.0 * pairs / (d - 2))))
+    return PlanPart(schedule=extension.static(ntk_factors(extension.spec.n_rot, extension.scale)))
 
 
 PI = MethodInfo(
