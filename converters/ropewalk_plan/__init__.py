@@ -1,5 +1,6 @@
 """Context plans: what a context extension changes in a model, how methods make it, and how files store it."""
 
+from ropewalk_plan.checkpoint import rope_spec_from_checkpoint
 from ropewalk_plan.compose import finetuning_notes, make_plan
 from ropewalk_plan.gguf_header import GgufError, GgufHeader
 from ropewalk_plan.metadata import FileChanges, StoredPlan, plan_to_metadata, read_plan
@@ -37,5 +38,6 @@ __all__ = [
     "model_facts_from_gguf",
     "plan_to_metadata",
     "read_plan",
+    "rope_spec_from_checkpoint",
     "rope_spec_from_gguf",
 ]

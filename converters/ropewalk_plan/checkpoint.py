@@ -1,0 +1,208 @@
+"""A model's own rotation from its Hugging Face checkpoint: `config.json` is all that is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ropewalk_plan import architectures
+from ropewalk_plan.checkpoint_models import ModelDefaults, architecture_of, defaults_of
+from ropewalk_plan.checkpoint_scaling import FORMS, WHOLE_HEAD, ScalingConfig
+from ropewalk_plan.config_values import ConfigValues, read_config
+from ropewalk_plan.plan import PlanError
+from ropewalk_plan.rope_spec import OwnScaling, RopeSpec
+
+_LANGUAGE_MODEL = ("text_config", "llm_config", "language_config", "thinker_config")
+"""Where multimodal configs keep their language model's."""
+
+_BASE = ("rope_theta", "global_rope_theta", "rope_global_theta", "rotary_emb_base")
+_LENGTH = ("seq_length", "max_position_embeddings", "model_max_length", "max_seq_len", "n_positions")
+_NO_ROPE = frozenset({"nope", "none", "alibi", "absolute", "learned", "relative_key", "relative_key_query"})
+
+
+@dataclass(frozen=True)
+class _LanguageModel:
+    """The part of a config that describes the language model.
+
+    Attributes:
+        config: its values, those of the whole checkpoint where it has none of its own.
+        model_type: transformers' name of it.
+        architecture: GGUF's name of the checkpoint.
+    """
+
+    config: ConfigValues
+    model_type: str
+    architecture: str
+
+    @property
+    def defaults(self) -> ModelDefaults:
+        """What transformers takes for keys that are left out."""
+        return defaults_of(self.model_type)
+
+
+def rope_spec_from_checkpoint(folder_or_config_json: Path) -> RopeSpec:
+    """A checkpoint's rotation as transformers would run it, its own scaling at full length included.
+
+    The layers that see the whole context count, where others rotate in a way of their own. The train length
+    is `max_position_embeddings`, for YaRN and LongRoPE at least `factor` times the length before, and for
+    checkpoints that have it (Qwen's first) `seq_length`. Dynamic NTK acts only beyond it, so the factors are
+    then 1 and the parameters in `own_scaling`.
+
+    Args:
+        folder_or_config_json: a checkpoint's folder, or its `config.json`.
+
+    Raises:
+        PlanError: no such file, not JSON, a key missing, a value that no rotary model can have, or a
+            `rope_type` that transformers does not know; the message names file, key, value and what
+            is allowed.
+    """
+    model = _language_model(read_config(folder_or_config_json))
+    _check_rotates(model)
+    parameters = _rope_parameters(model.config)
+    kind = _rope_type(parameters, model)
+    partial_rotary_factor = _partial_rotary_factor(parameters, model)
+    length = model.config.whole(*_LENGTH) or model.defaults.max_position_embeddings
+    if length is None:
+        raise model.config.missing("max_position_embeddings", "it must be a positive number of tokens")
+    layers = model.config.whole("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+    if layers is None:
+        raise model.config.missing("num_hidden_layers", "it must be a whole number above 0")
+    plain = RopeSpec(
+        architecture=model.architecture,
+        n_rot=_rotated_dimensions(model, kind, partial_rotary_factor),
+        base=_base(parameters, model),
+        train_length=length,
+        n_layer=layers,
+    )
+    original = model.config.whole("original_max_position_embeddings") or model.defaults.original_length
+    spec = FORMS[kind](ScalingConfig(parameters, plain, original, partial_rotary_factor))
+    return _with_qwens_flags(spec, model.config)
+
+
+def _language_model(whole: ConfigValues) -> _LanguageModel:
+    model_type = whole.text("model_type")
+    if model_type is None:
+        raise whole.missing("model_type", "name a checkpoint that transformers can load")
+    config, text_type = whole, model_type
+    part = whole.section(*_LANGUAGE_MODEL)
+    while part is not None:
+        config = ConfigValues(config.path, {**config.values, **part.values})
+        text_type = part.text("model_type") or text_type
+        part = part.section(*_LANGUAGE_MODEL)
+    return _LanguageModel(config, text_type, architecture_of(model_type, text_type))
+
+
+def _check_rotates(model: _LanguageModel) -> None:
+    config = model.config
+    if model.architecture in architectures.WITHOUT_ROPE:
+        raise PlanError(
+            f"{config.path}: the architecture {model.architecture} has no RoPE; "
+            "choose a model that rotates its positions"
+        )
+    if config.text("position_embedding_type") in _NO_ROPE:
+        raise config.refusal("position_embedding_type", "rope for a model that rotates its positions")
+    if config.values.get("alibi") is True:
+        raise config.refusal("alibi", "false for a model that rotates its positions")
+
+
+def _rope_parameters(config: ConfigValues) -> ConfigValues:
+    """The parameters of the layers that see the whole context; empty where the config has none."""
+    parameters = config.section("rope_parameters", "rope_scaling")
+    if parameters is None:
+        return ConfigValues(config.path, {})
+    if not parameters.values or not all(isinstance(v, dict | None) for v in parameters.values.values()):
+        return parameters
+    for name in ("full_attention", "main"):
+        if name in parameters.values:
+            section = parameters.section(name)
+            if section is None:
+                raise parameters.refusal(name, "an object: the layers that see the whole context must rotate")
+            return section
+    first = parameters.section(*parameters.values)
+    if first is None:
+        raise config.refusal(config.first_of("rope_parameters", "rope_scaling") or "", "rotary parameters")
+    return first
+
+
+def _rope_type(parameters: ConfigValues, model: _LanguageModel) -> str:
+    kind = parameters.text("rope_type", "type") or "default"
+    if kind not in FORMS:
+        key = parameters.first_of("rope_type", "type") or "rope_type"
+        raise parameters.refusal(key, f"one of {', '.join(FORMS)}")
+    if kind == "yarn" and parameters.first_of("long_factor") and model.architecture == "phi3":
+        return "longrope"  # Phi-3's first configs call it so
+    return kind
+
+
+def _base(parameters: ConfigValues, model: _LanguageModel) -> float:
+    base = parameters.number("rope_theta", above=1) or model.config.number(*_BASE, above=1)
+    if base is None:
+        if not architectures.is_known(model.architecture) and not parameters.values:
+            raise model.config.missing(
+                "rope_theta", "it must be a number above 1 for a model that rotates its positions"
+            )
+        base = model.defaults.rope_theta
+    return base * (model.config.number("rope_ratio", above=0) or 1.0)
+
+
+def _partial_rotary_factor(parameters: ConfigValues, model: _LanguageModel) -> float:
+    names = ("partial_rotary_factor", "rotary_pct", "rope_pct", "rope_percent")
+    value = parameters.number(names[0], above=0) or model.config.number(*names, above=0)
+    if value is None:
+        return model.defaults.partial_rotary_factor
+    if value > 1:
+        holder = parameters if parameters.first_of(names[0]) else model.config
+        raise holder.refusal(holder.first_of(*names) or names[0], "a share of a head, above 0 and at most 1")
+    return value
+
+
+def _rotated_dimensions(model: _LanguageModel, kind: str, partial_rotary_factor: float) -> int:
+    """The rotated dimensions of a head, even; multi-latent attention keeps them apart from the others."""
+    config = model.config
+    apart = config.first_of("qk_rope_head_dim", "rotary_dim")
+    if apart is not None:
+        n_rot = config.whole(apart) or 0
+        source = apart
+    else:
+        head, source = _head_dimensions(model)
+        n_rot = head if kind in WHOLE_HEAD else int(head * partial_rotary_factor)
+    if n_rot <= 0 or n_rot % 2:
+        share = "" if partial_rotary_factor == 1.0 else f" (of a share of {partial_rotary_factor:g})"
+        raise PlanError(
+            f"{config.path}: {source} gives {n_rot} rotated dimensions of a head{share}; "
+            "they must be even and above 0"
+        )
+    return n_rot
+
+
+def _head_dimensions(model: _LanguageModel) -> tuple[int, str]:
+    """A head's dimensions in the layers that see the whole context, and what says so."""
+    config, defaults = model.config, model.defaults
+    key = config.first_of("global_head_dim")
+    if key is None and defaults.full_head_dim is not None:
+        return defaults.full_head_dim, f"model_type {model.model_type}"
+    key = key or config.first_of("head_dim", "kv_channels", "attention_head_dim")
+    if key is not None:
+        return config.whole(key) or 0, key
+    if defaults.head_dim is not None:
+        return defaults.head_dim, f"model_type {model.model_type}"
+    hidden = config.whole("hidden_size", "n_embd", "d_model", "dim")
+    heads = config.whole("num_attention_heads", "n_head", "n_heads")
+    if hidden is None:
+        raise config.missing("hidden_size", "it, or head_dim, must be there")
+    if heads is None:
+        raise config.missing("num_attention_heads", "it, or head_dim, must be there")
+    return hidden // heads, "hidden_size / num_attention_heads"
+
+
+def _with_qwens_flags(spec: RopeSpec, config: ConfigValues) -> RopeSpec:
+    """Qwen's first checkpoints: dynamic NTK in their own form, and LogN, both beyond `seq_length`."""
+    logn = config.flag("use_logn_attn")
+    if config.flag("use_dynamic_ntk"):
+        return replace(
+            spec, own_scaling=OwnScaling("qwen-dynamic", original_length=spec.train_length, logn=logn)
+        )
+    if not logn:
+        return spec
+    scaling = spec.own_scaling or OwnScaling("default", original_length=spec.train_length)
+    return replace(spec, own_scaling=replace(scaling, logn=True))
