@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ropewalk_convert.errors import BakeError, SourceError, SpaceError, TargetError
+from ropewalk_convert.executed import not_executed_notes
 from ropewalk_convert.gguf_copy import GgufCopy
 from ropewalk_convert.whole_file import check_space, check_target, written_whole
 from ropewalk_plan.compose import finetuning_notes, make_plan
@@ -90,7 +91,7 @@ def bake(
         native=changes.native,
         native_reason=changes.native_reason,
         target=target,
-        notes=finetuning_notes(plan),
+        notes=(*not_executed_notes(plan), *finetuning_notes(plan)),
     )
 
 

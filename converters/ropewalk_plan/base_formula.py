@@ -37,12 +37,14 @@ def ntk_factors(n_rot: int, stretch: float) -> FloatArray:
 def hf_stretch(length: int, train_length: int, factor: float) -> float:
     """Dynamic NTK's stretch as transformers computes it: `a = factor len/L - (factor - 1)`, 1 up to L.
 
+    Written as `1 + factor (len - L)/L`, which is exactly 1 at L.
+
     Args:
         length: tokens of the sequence.
         train_length: L.
         factor: the config's own number (not L'/L): 1 makes `a = len/L`, more interpolates further than that.
     """
-    return factor * max(length, train_length) / train_length - (factor - 1.0)
+    return 1.0 + factor * max(0, length - train_length) / train_length
 
 
 def qwen_alpha(length: int, train_length: int) -> float:

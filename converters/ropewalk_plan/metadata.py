@@ -182,6 +182,11 @@ def read_plan(reader: GgufHeader | GGUFReader) -> StoredPlan | None:
             f"the plan has factors for {plan.n_pairs} pairs and the model has {spec.n_pairs}; "
             "bake the file again from the plain one"
         )
+    if plan.windows and len(plan.windows) != spec.n_layer:
+        raise PlanError(
+            f"the plan has windows for {len(plan.windows)} layers and the model has {spec.n_layer}; "
+            "bake the file again from the plain one"
+        )
     base = number(keys, BASE_KEY) or spec.base
     return StoredPlan(
         plan=plan,

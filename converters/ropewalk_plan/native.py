@@ -70,7 +70,7 @@ class NotNative:
 
 def native_keys(plan: ContextPlan, spec: RopeSpec, facts: ModelFacts) -> NativeKeys | NotNative:
     """The stock keys that say all of `plan` for this model, or why there are none."""
-    unsaid = _what_no_key_says(plan)
+    unsaid = _what_no_key_says(plan, spec.architecture)
     if unsaid:
         return NotNative(f"llama.cpp has no key for {unsaid}")
     if facts.context_length != plan.target_length and spec.architecture == "glm-dsa":
@@ -114,15 +114,21 @@ def reason_of_file(
     return _UNCHANGED if spec.is_plain else _LINEAR
 
 
-def _what_no_key_says(plan: ContextPlan) -> str:
+def _what_no_key_says(plan: ContextPlan, architecture: str) -> str:
     if plan.position_map.kind is not PositionKind.IDENTITY:
         return f"a {plan.position_map.kind.value} position map"
     if plan.logn_length:
         return "scaling queries by the logarithm of their position"
+    if plan.streaming:
+        return "a rolling window with sinks before it"
     if plan.windows:
         return "windows of our own"
     if len(plan.schedule) > 1:
-        return "frequencies that change with the length"
+        # LongRoPE's two lists are not that: a short text in a large context is turned by the long one
+        by_context = architecture in architectures.READS_LONGROPE_LISTS
+        return "frequencies that change with the length of the text" + (
+            " (it chooses between LongRoPE's two lists by the size of the context)" if by_context else ""
+        )
     if plan.rope_layers is not None:
         return "a plan for some layers only"
     return ""

@@ -127,14 +127,27 @@ class ContextPlan:
     def changes_within_train_length(self) -> bool:
         """Whether tokens below L are computed otherwise than by a plain model.
 
-        A model with a scaling of its own has it repeated in the factors, and that counts as a change here.
+        A model with a scaling of its own has it repeated in the factors, and that counts as a change here. Of
+        a schedule the steps count that are in force for some length up to L.
         """
-        first = self.schedule[0] if self.schedule else None
-        turned = first is not None and (
-            set(first.frequency_factors) != {1.0} or first.attention_factor != 1.0
+        length = self.train_length
+        later = [step.up_to_length for step in self.schedule if step.up_to_length >= length]
+        turned = any(
+            set(step.frequency_factors) != {1.0} or step.attention_factor != 1.0
+            for step in self.schedule
+            if step.up_to_length <= later[0]
         )
-        windowed = any(0 < window < self.train_length for window in self.windows)
-        return turned or windowed
+        windowed = any(0 < window < length - self.sinks for window in self.windows)
+        scaled = 0 < self.logn_length < length
+        return turned or windowed or scaled or _repeats_within(self.position_map, length)
+
+
+def _repeats_within(position_map: PositionMap, length: int) -> bool:
+    """Whether `p(m)` is another position than m for some m below `length`."""
+    if position_map.kind is PositionKind.IDENTITY:
+        return False
+    mirrored = position_map.kind is PositionKind.MIRRORED
+    return (position_map.period // 2 if mirrored else position_map.period) < length
 
 
 def _as_f32(step: ScheduleStep) -> ScheduleStep:

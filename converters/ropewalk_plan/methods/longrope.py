@@ -80,14 +80,13 @@ def _own(extension: Extension) -> _Lists:
     short = _checked(own.short_factors, _SHORT, "the model's config", spec.n_pairs) / spec.factors
     long = _checked(own.long_factors, _LONG, "the model's config", spec.n_pairs) / spec.factors
     length = own.original_length or extension.train_length
-    reached = length if spec.is_plain else max(length, spec.train_length)
-    target = max(extension.target_length, reached)
-    if not spec.is_plain:
-        long = long * (target / reached)
-    grown = longrope_attention_factor(target / length, length) / longrope_attention_factor(
-        reached / length, length
-    )
-    return _Lists(short, long, length, grown)
+    if not np.allclose(long, 1.0):  # the long list is not in force in the model yet
+        scale = extension.target_length / length
+        return _Lists(short, long, length, longrope_attention_factor(scale, length))
+    reached = max(length, spec.train_length)
+    target = max(reached, extension.target_length)
+    before, after = (longrope_attention_factor(full / length, length) for full in (reached, target))
+    return _Lists(short, long * (target / reached), length, after / before)
 
 
 def _from_file(extension: Extension, options: Mapping[str, OptionValue]) -> _Lists:

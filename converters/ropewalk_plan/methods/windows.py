@@ -128,8 +128,8 @@ WINDOWS = MethodInfo(
         whole_numbers_option(
             "windows",
             "auto",
-            "auto (L), a number of tokens, or one for each layer from the lowest, separated by slashes, commas "
-            "or spaces; 0 = all",
+            "auto (L), a number of tokens, or one for each layer from the lowest, separated by slashes, "
+            "commas or spaces; 0 = all",
             "ours: within L every distance is a trained one",
         ),
         choice_option(
