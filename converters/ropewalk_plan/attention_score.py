@@ -74,7 +74,8 @@ def _logn(logn_length: int, positions: IntArray) -> FloatArray:
     """LogN's multiplier on q at each position: `max(1, log_L(m + 1))`."""
     if logn_length == 0:
         return np.ones(positions.shape, dtype=np.float64)
-    return np.maximum(1.0, np.log(positions + 1.0) / np.log(logn_length))
+    logarithms: FloatArray = np.log(positions + 1.0) / np.log(logn_length)
+    return np.maximum(1.0, logarithms)
 
 
 def extrapolation_bound(frequencies: FloatArray, distances: IntArray) -> FloatArray:

@@ -21,7 +21,8 @@ def plan_disturbances(
 
     DPRoPE, Wu et al. 2024, Eq. 8. Angles of mapped pairs are those of the mapped positions, so a periodic map
     repeats the trained distribution: 0 where L' is a multiple of L, next to 0 where the last period is broken
-    off. The small epsilon in the divergence can push a 0 below itself; it is taken for the 0 it is.
+    off. Windows and streaming do not enter: distances are those of a layer that sees everything. The small
+    epsilon in the divergence can push a 0 below itself; it is taken for the 0 it is.
 
     Args:
         plan: what is in force at its target length is used.

@@ -15,7 +15,12 @@ def to_json(value: dict[str, Any]) -> str:
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write a results file: under a temporary name beside it, renamed only when whole.
+    """Write a results file (see `write_whole`)."""
+    write_whole(path, to_json(value).encode())
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file under a temporary name beside it, renamed only when whole.
 
     Raises:
         OSError: it cannot be written; what stood under the name still does.
@@ -23,8 +28,8 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     temporary = Path(name)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(to_json(value))
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         temporary.chmod(0o666 & ~_umask())

@@ -1,0 +1,179 @@
+"""A plan's curves as a picture, PNG or SVG, drawn by matplotlib (the optional extra `plot`)."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any, Literal
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ropewalk.evaluation.plan_curves import MethodCurves, PlanCurves
+from ropewalk_plan.attention_score import Band
+from ropewalk_plan.disturbance import TABLE_UNIT
+from ropewalk_plan.rope_spec import FloatArray
+
+# Okabe and Ito's colours, which people who see fewer colours tell apart, and a dash for each, for paper
+_STYLES: tuple[tuple[str, object], ...] = (
+    ("#0072B2", "-"),
+    ("#D55E00", (0, (5, 1.5))),
+    ("#009E73", (0, (1.2, 1.2))),
+    ("#CC79A7", (0, (6, 1.5, 1.2, 1.5))),
+    ("#E69F00", (0, (3, 1.2))),
+    ("#56B4E9", (0, (6, 1.2, 1.2, 1.2, 1.2, 1.2))),
+    ("#000000", (0, (2, 3))),
+)
+_MARKERS = "osD^vPX"
+_NOTE_COLOUR = "#555555"
+_BAND_TITLES = {
+    Band.ALL: "Attention score of identical tokens",
+    Band.LOW: "The same, low frequencies only (the slowest 28%)",
+    Band.HIGH: "The same, high frequencies only (the fastest 28%)",
+}
+
+
+def draw_plans(curves: PlanCurves, picture_format: str) -> bytes:
+    """Draw the curves of one model's plans.
+
+    Args:
+        curves: what to draw.
+        picture_format: `png` or `svg`; an SVG of equal curves is equal byte for byte.
+
+    Returns:
+        The picture file's content.
+    """
+    settings: dict[Any, Any] = {  # matplotlib's own type of it lists every key there is
+        "svg.hashsalt": "ropewalk",
+        "font.size": 9,
+        "axes.titlesize": 10,
+        "axes.titlelocation": "left",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.color": "#dddddd",
+        "grid.linewidth": 0.6,
+        "path.simplify_threshold": 0.5,
+    }
+    with matplotlib.rc_context(settings):
+        figure = Figure(figsize=(10, 10.5), layout="constrained")
+        _compose(figure, curves)
+        content = io.BytesIO()
+        metadata = {"Date": None} if picture_format == "svg" else None
+        figure.savefig(content, format=picture_format, dpi=110, metadata=metadata)
+    return content.getvalue()
+
+
+def _compose(figure: Figure, curves: PlanCurves) -> None:
+    (factors, disturbances), (scores, low), (high, bounds) = figure.subplots(3, 2)
+    _draw_pairs(
+        factors,
+        curves,
+        lambda method: method.factors,
+        title="Frequency factor",
+        unit="divides the frequency",
+        drawstyle="steps-mid",
+    )
+    if max(float(method.factors.max()) for method in curves.methods) > 1.0:
+        factors.set_yscale("log", base=2)
+        factors.yaxis.set_major_formatter("{x:g}")
+    _draw_pairs(
+        disturbances,
+        curves,
+        lambda method: method.disturbances * TABLE_UNIT,
+        title="Disturbance of the angles (DPRoPE)",
+        unit="nats × 1000",
+    )
+    disturbances.set_yscale("symlog", linthresh=1.0)
+    disturbances.set_ylim(bottom=0.0)
+    for axes, band in ((scores, Band.ALL), (low, Band.LOW), (high, Band.HIGH)):
+        _draw_scores(axes, curves, band)
+    high.set_xscale("log")
+    high.set_xlim(left=1)
+    high.xaxis.set_major_formatter("{x:,.0f}")
+    _draw_bounds(bounds, curves)
+    handles, labels = factors.get_legend_handles_labels()
+    legend = figure.legend(
+        handles, labels, title=curves.title, loc="outside upper center", ncols=len(labels), frameon=False
+    )
+    legend.get_title().set_fontsize(11)
+
+
+def _draw_pairs(
+    axes: Axes,
+    curves: PlanCurves,
+    values: Callable[[MethodCurves], FloatArray],
+    *,
+    title: str,
+    unit: str,
+    drawstyle: Literal["default", "steps-mid"] = "default",
+) -> None:
+    for i, method in enumerate(curves.methods):
+        colour, dash = _style(i)
+        numbers = values(method)
+        every = max(1, len(numbers) // 12)
+        axes.plot(
+            np.arange(len(numbers)),
+            numbers,
+            color=colour,
+            linestyle=dash,
+            linewidth=1.3,
+            drawstyle=drawstyle,
+            marker=_MARKERS[i % len(_MARKERS)],
+            markevery=(i % every, every),
+            markersize=4,
+            label=method.label,
+        )
+    axes.set(title=title, xlabel="pair (0 is the fastest)", ylabel=unit)
+
+
+def _draw_scores(axes: Axes, curves: PlanCurves, band: Band) -> None:
+    for i, method in enumerate(curves.methods):
+        colour, dash = _style(i)
+        axes.plot(curves.distances[band], method.scores[band], color=colour, linestyle=dash, linewidth=1.2)
+    axes.axhline(0.0, color=_NOTE_COLOUR, linewidth=0.8, zorder=1)
+    axes.set(title=_BAND_TITLES[band], ylabel="score (mean nearby)")
+    _mark_length(axes, curves)
+
+
+def _draw_bounds(axes: Axes, curves: PlanCurves) -> None:
+    axes.plot(
+        curves.distances[Band.ALL],
+        curves.extrapolation_bound,
+        color="#000000",
+        linewidth=1.2,
+        label="extrapolated, 2 B(s)",
+    )
+    axes.axhline(
+        curves.interpolation_bound,
+        color="#000000",
+        linewidth=1.2,
+        linestyle=(0, (4, 2)),
+        label="interpolated, off the scores it knows",
+    )
+    axes.set_yscale("log")
+    axes.set(title="Bounds on the score (PI, Theorem 2.1)", ylabel="bound")
+    axes.legend(frameon=False, loc="center right")
+    _mark_length(axes, curves)
+
+
+def _mark_length(axes: Axes, curves: PlanCurves) -> None:
+    axes.axvline(curves.train_length, color=_NOTE_COLOUR, linewidth=1.0, linestyle=(0, (3, 3)))
+    axes.annotate(
+        "L",
+        (curves.train_length, 1.0),
+        xycoords=("data", "axes fraction"),
+        xytext=(3, -2),
+        textcoords="offset points",
+        va="top",
+        color=_NOTE_COLOUR,
+    )
+    axes.set_xlabel("distance from position 0 (tokens)")
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.set_xlim(left=0)
+
+
+def _style(index: int) -> tuple[str, object]:
+    return _STYLES[index % len(_STYLES)]
