@@ -25,7 +25,7 @@ def test_help_lists_the_verbs_that_exist(command: CommandLine, arguments: tuple[
     outcome = command(*arguments)
     assert outcome.exit_code == 0
     assert outcome.stderr == ""
-    for verb in ("pull", "bake", "inspect", "passkey", "ask", "chat", "doctor", "methods"):
+    for verb in ("pull", "bake", "inspect", "passkey", "ask", "chat", "doctor", "methods", "plan"):
         assert f"\n  {verb} " in outcome.stdout
     for verb in ("convert", "unbake", "compare", "choose"):
         assert f"\n  {verb} " not in outcome.stdout

@@ -70,10 +70,20 @@ def results_option(verb: Verb) -> Verb:
 def _target(path: Path | None, force: bool) -> ResultsTarget:
     if path is None or str(path) == "-":
         return ResultsTarget(None, takes_stdout=path is not None)
-    if path.is_dir():
-        raise click.BadParameter(f"{path} is a directory; name a file in it", param_hint="'--json'")
-    if path.exists() and not force:
-        raise click.BadParameter(f"{path} exists; --force replaces it", param_hint="'--json'")
-    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise click.BadParameter(f"{path} cannot be written; check its directory", param_hint="'--json'")
+    require_writable(path, force, "--json")
     return ResultsTarget(path, takes_stdout=False)
+
+
+def require_writable(path: Path, force: bool, option: str) -> None:
+    """Refuse a file that cannot be made, before any work is done for it.
+
+    Raises:
+        BadParameter: of `option`: a directory, an existing file without `force`, no directory to write in.
+    """
+    hint = f"'{option}'"
+    if path.is_dir():
+        raise click.BadParameter(f"{path} is a directory; name a file in it", param_hint=hint)
+    if path.exists() and not force:
+        raise click.BadParameter(f"{path} exists; --force replaces it", param_hint=hint)
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise click.BadParameter(f"{path} cannot be written; check its directory", param_hint=hint)

@@ -13,6 +13,7 @@ VERBS: Mapping[str, str] = MappingProxyType(
         "pull": "Fetch a GGUF model from a Hugging Face repository into the cache.",
         "bake": "Write a context extension into a copy of a GGUF file.",
         "inspect": "Show what a GGUF file's context plan is and where it runs.",
+        "plan": "Show what a method would do to a model, pair by pair, and compare methods.",
         "methods": "List the context-extension methods and their options.",
         "passkey": "Test whether a model finds five digits in a long text.",
         "ask": "Ask one question about a text file.",
