@@ -11,11 +11,12 @@ from ropewalk_plan import architectures
 from ropewalk_plan.gguf_header import GgufHeader
 from ropewalk_plan.gguf_keys import GgufKeys, integer, keys_of, number, text
 from ropewalk_plan.plan import PlanError
-from ropewalk_plan.rope_spec import FloatArray, RopeSpec
+from ropewalk_plan.rope_spec import FloatArray, OwnScaling, RopeSpec
 from ropewalk_plan.yarn_formula import BETA_FAST, BETA_SLOW, yarn_attention_factor, yarn_factors
 
 FACTORS_TENSOR = "rope_freqs.weight"
 LONG_LIST_TENSOR = "rope_factors_long.weight"
+SHORT_LIST_TENSOR = "rope_factors_short.weight"
 
 DEFAULT_BASE = 10000.0
 _GROK_BETA_FAST = 8.0
@@ -96,6 +97,7 @@ def rope_spec_from_gguf(reader: GgufHeader | GGUFReader) -> RopeSpec:
         n_layer=plain.n_layer,
         own_factors=tuple(float(f) for f in listed * scaled),
         own_attention_factor=attention_factor,
+        own_scaling=_own_scaling(keys, plain),
     )
 
 
@@ -163,14 +165,43 @@ def _listed_factors(keys: GgufKeys, arch: str, n_pairs: int) -> FloatArray:
     return np.ones(n_pairs, dtype=np.float64)
 
 
+def _own_scaling(keys: GgufKeys, plain: RopeSpec) -> OwnScaling | None:
+    """The parameters of the file's own scaling; None for a plain model and for a bare tensor of factors."""
+    arch = plain.architecture
+    original_length = integer(keys, f"{arch}.rope.scaling.original_context_length")
+    if arch in architectures.READS_LONGROPE_LISTS and keys.has_tensor(LONG_LIST_TENSOR):
+        long, short = (_list(keys, name, plain.n_pairs) for name in (LONG_LIST_TENSOR, SHORT_LIST_TENSOR))
+        original = original_length or plain.train_length
+        return OwnScaling(
+            "longrope",
+            factor=plain.train_length / original,
+            original_length=original,
+            long_factors=long,
+            short_factors=short,
+        )
+    scaling_type, scale = _type_and_scale(keys, arch)
+    if scaling_type == "yarn":
+        return OwnScaling("yarn", factor=scale, original_length=original_length or plain.train_length)
+    return None if scale == 1.0 else OwnScaling("linear", factor=scale, original_length=original_length)
+
+
+def _list(keys: GgufKeys, name: str, n_pairs: int) -> tuple[float, ...]:
+    values = keys.tensor_f32(name)
+    return () if values is None else tuple(float(f) for f in values[:n_pairs])
+
+
+def _type_and_scale(keys: GgufKeys, arch: str) -> tuple[str, float]:
+    """`rope.scaling.type` (linear where it is absent) and the scale that llama.cpp takes."""
+    scaling_type = text(keys, f"{arch}.rope.scaling.type") or "linear"
+    scale = number(keys, f"{arch}.rope.scaling.factor") or number(keys, f"{arch}.rope.scale_linear") or 1.0
+    return scaling_type, 1.0 if scaling_type == "none" else scale
+
+
 def _scaling(keys: GgufKeys, plain: RopeSpec) -> tuple[FloatArray, float]:
     """Factors and attention factor of the file's scaling keys, as llama.cpp's context computes them."""
     arch, prefix = plain.architecture, f"{plain.architecture}.rope.scaling"
     attention_factor = number(keys, f"{prefix}.attn_factor") or 1.0
-    scaling_type = text(keys, f"{prefix}.type") or "linear"
-    scale = number(keys, f"{prefix}.factor") or number(keys, f"{arch}.rope.scale_linear") or 1.0
-    if scaling_type == "none":
-        scale = 1.0
+    scaling_type, scale = _type_and_scale(keys, arch)
     if scaling_type != "yarn":
         return np.full(plain.n_pairs, scale, dtype=np.float64), attention_factor
     reads_betas = arch in architectures.OTHER_YARN_DEFAULTS
