@@ -86,6 +86,9 @@ class ReferenceTransformer:
         q = _project(x, w, "attn_q").reshape(count, model.n_head, model.head_dim)
         k = _project(x, w, "attn_k").reshape(count, model.n_head_kv, model.head_dim)
         v = _project(x, w, "attn_v").reshape(count, model.n_head_kv, model.head_dim)
+        if model.arch == "qwen3":
+            q = _rms_norm(q, w["attn_q_norm.weight"], model.rms_eps)
+            k = _rms_norm(k, w["attn_k_norm.weight"], model.rms_eps)
         self._keys[layer] = np.concatenate([self._keys[layer], k])
         self._values[layer] = np.concatenate([self._values[layer], v])
         interleaved = model.arch == "llama"
