@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import math
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from gguf_files import write_rope_keys
 from ropewalk_convert.gguf_copy import GgufCopy
 from ropewalk_plan import (
+    METHODS,
     ContextPlan,
     FileChanges,
     GgufHeader,
@@ -85,7 +88,91 @@ def test_plans_survive_bit_for_bit(plan: ContextPlan, tmp_path: Path) -> None:
     assert read_plan(GGUFReader(str(path))) == stored
 
 
-@pytest.mark.parametrize("method", ["none", "pi", "ntk", "yarn", "dprope", "extra-mpe", "dprope+logn"])
+@WRITES_FILES
+@given(
+    method=st.sampled_from(
+        [*sorted(METHODS.keys() - {"longrope"}), "dynamic-ntk+logn+windows", "dprope+windows", "pi+streaming"]
+    ),
+    stretch=st.floats(1.0, 40.0),
+    base=st.floats(1000.0, 500000.0),
+)
+def test_plans_of_every_method_survive(method: str, stretch: float, base: float, tmp_path: Path) -> None:
+    source = write_rope_keys(tmp_path / "plain.gguf", base=base)
+    spec = rope_spec_from_gguf(GgufHeader.read(source))
+    plan = make_plan(spec, method, math.ceil(spec.train_length * stretch))
+    stored = read_plan(GgufHeader.read(with_plan(source, plan, tmp_path / "planned.gguf")))
+    assert stored is not None
+    assert stored.plan == plan
+
+
+@pytest.mark.parametrize("arch", ["llama", "phi3"])
+def test_a_plan_of_longrope_survives_and_is_not_native(tmp_path: Path, arch: str) -> None:
+    """Stock chooses between the two lists by the size of the context, the plan by the length of the text."""
+    lists = tmp_path / "lists.json"
+    lists.write_text(
+        json.dumps(
+            {"short_factor": [1 + i / 100 for i in range(32)], "long_factor": [1.1**i for i in range(32)]}
+        )
+    )
+    source = write_rope_keys(tmp_path / "plain.gguf", arch)
+    spec = rope_spec_from_gguf(GgufHeader.read(source))
+    plan = make_plan(spec, "longrope", 8192, options={"factors": str(lists)})
+    assert len(plan.schedule) == 2
+    stored = read_plan(GgufHeader.read(with_plan(source, plan, tmp_path / "planned.gguf")))
+    assert stored is not None
+    assert (stored.plan, stored.native) == (plan, False)
+    assert "by the size of the context" in stored.native_reason
+
+
+@pytest.mark.parametrize(
+    ("method", "reason"),
+    [
+        ("dynamic-ntk", "frequencies that change with the length"),
+        ("dynamic-yarn", "frequencies that change with the length"),
+        ("windows", "windows of our own"),
+        ("streaming", "a rolling window with sinks before it"),
+    ],
+)
+def test_what_no_key_of_llama_cpp_says(tmp_path: Path, method: str, reason: str) -> None:
+    source = write_rope_keys(tmp_path / "plain.gguf", "qwen2")
+    spec = rope_spec_from_gguf(GgufHeader.read(source))
+    stored = read_plan(
+        GgufHeader.read(with_plan(source, make_plan(spec, method, 8192), tmp_path / "planned.gguf"))
+    )
+    assert stored is not None
+    assert not stored.native
+    assert f"no key for {reason}" in stored.native_reason
+
+
+@pytest.mark.parametrize("method", ["abf", "small-base"])
+def test_another_base_is_native_everywhere(tmp_path: Path, method: str) -> None:
+    source = write_rope_keys(tmp_path / "plain.gguf", "qwen2")
+    spec = rope_spec_from_gguf(GgufHeader.read(source))
+    path = with_plan(source, make_plan(spec, method, 8192), tmp_path / "planned.gguf")
+    stored = read_plan(GgufHeader.read(path))
+    assert stored is not None
+    assert stored.native
+    assert GgufHeader.read(path).value("qwen2.rope.freq_base") == pytest.approx(
+        {"abf": 1e6, "small-base": 500.0}[method], rel=1e-6
+    )
+    assert stored.rope_base == 10000.0
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "none",
+        "pi",
+        "ntk",
+        "ntk-by-parts",
+        "yarn",
+        "dprope",
+        "extra-mpe",
+        "dprope+logn",
+        "dynamic-ntk",
+        "streaming",
+    ],
+)
 @pytest.mark.parametrize("arch", ["llama", "qwen2"])
 def test_the_reason_reads_back_as_it_was_told(tmp_path: Path, method: str, arch: str) -> None:
     source = write_rope_keys(tmp_path / "plain.gguf", arch)
@@ -123,6 +210,7 @@ def test_empty_lists_are_absent_keys(tmp_path: Path) -> None:
         ("ropewalk.rope.schedule_lengths", (4096,), "schedule lengths"),
         ("ropewalk.rope.schedule_factors", (2.0,) * 8, "factors for 8 pairs and the model has 32"),
         ("ropewalk.target_length", 7, "target_length is 7"),
+        ("ropewalk.attention.windows", (64, 64, 64), "windows for 3 layers and the model has 2"),
     ],
 )
 def test_damaged_plans_are_refused_by_name(
@@ -131,7 +219,7 @@ def test_damaged_plans_are_refused_by_name(
     source = write_rope_keys(tmp_path / "plain.gguf")
     header = GgufHeader.read(source)
     spec = rope_spec_from_gguf(header)
-    changes = plan_to_metadata(make_plan(spec, "yarn", 8192), spec, model_facts_from_gguf(header))
+    changes = plan_to_metadata(make_plan(spec, "yarn+windows", 8192), spec, model_facts_from_gguf(header))
     entries = [entry for entry in changes.keys if entry.key != key]
     if value is not None:
         original = next(entry for entry in changes.keys if entry.key == key)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ropewalk_plan import METHODS, PlanError, RopeSpec, finetuning_notes, make_plan
+from ropewalk_plan.options_text import read_options, tell_options
 
 SPEC = RopeSpec("llama", n_rot=64, base=10000.0, train_length=2048, n_layer=4)
 
@@ -38,6 +39,11 @@ def test_order_does_not_matter(names: list[str]) -> None:
 @pytest.mark.parametrize(
     ("method", "both"),
     [
+        ("ntk-by-parts+yarn", ("ntk-by-parts", "yarn")),
+        ("abf+small-base", ("abf", "small-base")),
+        ("logn+dynamic-ntk+dynamic-yarn", ("dynamic-ntk", "dynamic-yarn")),
+        ("extra-pe+dynamic-ntk", ("extra-pe", "dynamic-ntk")),
+        ("windows+none", ("none", "windows")),
         ("pi+yarn", ("pi", "yarn")),
         ("dprope+ntk", ("dprope", "ntk")),
         ("extra-pe+extra-mpe", ("extra-pe", "extra-mpe")),
@@ -73,6 +79,17 @@ def test_contradictions_name_both_methods(method: str, both: tuple[str, str]) ->
         ({"options": {"interpolated_dims": "66"}}, "interpolated_dims is 66"),
         ({"options": {"direction": "up"}}, "direction is 'up'"),
         ({"options": {"max_rotations": "0"}}, "max_rotations is '0'"),
+        ({"options": {"strategies": "ntk"}}, "strategies is 'ntk'; it must be 2 or more of interpolation"),
+        ({"options": {"strategies": "ntk,ntk"}}, "strategies is 'ntk,ntk'"),
+        ({"options": {"strategies": "ntk,periodic"}}, "strategies is 'ntk,periodic'"),
+        ({"method": "abf", "options": {"base": "1"}}, "base is '1'"),
+        ({"method": "abf", "options": {"base": "inf"}}, "base is 'inf'"),
+        ({"method": "small-base", "options": {"base": "0"}}, "base is '0'"),
+        (
+            {"method": "yarn", "options": {"truncate": "maybe"}},
+            "truncate is 'maybe'; it must be true or false",
+        ),
+        ({"method": "yarn", "options": {"mscale": "-1"}}, "mscale is '-1'"),
         ({"method": "yarn", "options": {"beta_fast": "1", "beta_slow": "2"}}, "beta_fast is 1"),
         ({"method": "yarn", "options": {"attention_factor": "0"}}, "attention_factor is '0'"),
     ],
@@ -119,9 +136,13 @@ def test_periodic_map_without_a_pair_to_act_on_is_refused() -> None:
         make_plan(fast, "extra-pe", 8192)
 
 
-def test_ntk_needs_two_pairs() -> None:
+@pytest.mark.parametrize(
+    ("method", "options"), [("ntk", {}), ("dynamic-ntk", {}), ("dprope", {"strategies": "ntk,extrapolation"})]
+)
+def test_ntk_needs_two_pairs(method: str, options: dict[str, str]) -> None:
+    spec = RopeSpec("llama", n_rot=2, base=10000.0, train_length=64, n_layer=1)
     with pytest.raises(PlanError, match="n_rot is 2"):
-        make_plan(RopeSpec("llama", n_rot=2, base=10000.0, train_length=64, n_layer=1), "ntk", 128)
+        make_plan(spec, method, 128, options=options)
 
 
 def test_options_in_force_are_told_with_their_defaults() -> None:
@@ -138,9 +159,20 @@ def test_options_in_force_are_told_with_their_defaults() -> None:
 
 
 def test_told_options_make_the_same_plan_again() -> None:
-    plan = make_plan(SPEC, "yarn", 8192, options={"beta_fast": "16"})
-    again = make_plan(SPEC, plan.method, 8192, options=dict(o.split("=") for o in plan.options.split(",")))
-    assert again == plan
+    for method, options in (
+        ("yarn", {"beta_fast": "16"}),
+        ("dprope+windows", {"strategies": "ntk, extrapolation,yarn", "windows": "64 0,128/0"}),
+        ("dynamic-ntk+logn", {"factor": "2", "step": "1.5"}),
+        ("logn", {}),
+    ):
+        plan = make_plan(SPEC, method, 8192, options=options)
+        assert make_plan(SPEC, plan.method, 8192, options=read_options(plan.options)) == plan
+
+
+def test_told_options_are_read_whatever_their_values_hold() -> None:
+    options = {"factors": "a,b c.json", "rule": "x", "list": "1/2"}
+    assert read_options(tell_options(options)) == options
+    assert read_options("") == {}
 
 
 def test_notes_say_which_methods_need_fine_tuning() -> None:
@@ -153,6 +185,9 @@ def test_notes_say_which_methods_need_fine_tuning() -> None:
     assert noted("pi", 8192) == ["pi"]
     assert noted("dprope", 8192) == noted("yarn", 8192) == noted("logn", 8192) == []
     assert noted("extra-pe", 2048) == []
+    assert noted("abf", 4096) == ["abf"]
+    assert noted("small-base+windows", 4096) == ["small-base"]
+    assert noted("dynamic-ntk+logn+windows", 8192) == noted("streaming", 8192) == []
 
 
 def test_every_method_describes_itself() -> None:

@@ -131,17 +131,44 @@ def test_models_that_do_not_rotate_are_refused(
         rope_spec_from_gguf(GgufHeader.read(path))
 
 
-@pytest.mark.parametrize("method", ["pi", "ntk", "yarn", "dprope"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        "pi",
+        "ntk",
+        "ntk-by-parts",
+        "yarn",
+        "dprope",
+        "abf",
+        "small-base",
+        "dynamic-ntk",
+        "dynamic-yarn",
+        "llama3",
+    ],
+)
 def test_methods_multiply_what_the_model_has(method: str) -> None:
     """A uniformly scaled model by 4 is the plain model at a quarter of its positions."""
     plain = RopeSpec("llama", n_rot=64, base=10000.0, train_length=1024, n_layer=2)
     scaled = RopeSpec("llama", n_rot=64, base=10000.0, train_length=4096, n_layer=2, own_factors=(4.0,) * 32)
-    of_plain = np.array(make_plan(plain, method, 2048, options={}).frequency_factors)
-    of_scaled = np.array(make_plan(scaled, method, 8192).frequency_factors)
+    plan_of_plain, plan_of_scaled = make_plan(plain, method, 2048), make_plan(scaled, method, 8192)
+    of_plain = np.array(plan_of_plain.frequency_factors)
+    of_scaled = np.array(plan_of_scaled.frequency_factors)
+    assert plan_of_scaled.attention_factor == plan_of_plain.attention_factor
     if method == "dprope":  # not exactly: the scaled model has four times as many samples of each angle
         assert set(of_scaled) == {4.0, 8.0}
     else:
         assert np.allclose(of_scaled, 4 * of_plain, rtol=2.0**-22)
+
+
+@pytest.mark.parametrize("method", ["dynamic-ntk", "dynamic-yarn"])
+def test_a_schedule_begins_with_what_the_model_is(method: str) -> None:
+    own = tuple(map(float, FACTORS))
+    spec = RopeSpec("llama", 64, 10000.0, 4096, 2, own_factors=own, own_attention_factor=1.25)
+    first, *_, last = make_plan(spec, method, 8192).schedule
+    assert first.frequency_factors == own
+    assert first.attention_factor == 1.25
+    assert last.frequency_factors[-1] == pytest.approx(2 * own[-1])
+    assert last.attention_factor >= 1.25
 
 
 def test_turns_are_those_of_effective_frequencies() -> None:

@@ -50,9 +50,8 @@ def build_dprope(extension: Extension, options: Mapping[str, OptionValue]) -> Pl
     leave open: `ntk` and `yarn` are the factors of these methods (without YaRN's attention factor), and of
     all but `extrapolation` the least disturbing stands where interpolation stood above. By the paper's
     measure they bring little: in its settings (LLaMA-2 to 8k and 16k) no pair chooses one, and Table 3's 6.71
-    and 22.94 stay. At scales that are no whole number one pair may, `ntk` for LLaMA-2 at 1.25 (3.43 instead
-    of 3.55) and 3.3 (19.32, 19.33). The periodic maps are no candidates: their disturbance is 0 by
-    construction.
+    and 22.94 stay. At scales that are no whole number a pair may: `ntk` for one of LLaMA-2's at 1.25 gives
+    3.43 instead of 3.55. The periodic maps are no candidates: their disturbance is 0 by construction.
 
     Raises:
         PlanError: `interpolated_dims` or `max_rotations` without `extrapolation` among the strategies, or
