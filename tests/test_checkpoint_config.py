@@ -151,8 +151,13 @@ def test_layers_that_see_the_whole_context_count(tmp_path: Path) -> None:
     assert "rope_parameters.full_attention is null; it must be an object" in message
 
 
+def test_a_training_crop_is_not_the_length_of_other_families(tmp_path: Path) -> None:
+    assert read(tmp_path, {**LLAMA, "seq_length": 512}).train_length == 4096
+
+
 def test_chatglm_multiplies_its_base(tmp_path: Path) -> None:
     config = {**LLAMA, "model_type": "chatglm", "kv_channels": 128, "rope_ratio": 50, "seq_length": 32768}
+    del config["max_position_embeddings"]
     assert read(tmp_path, config) == RopeSpec(
         "chatglm", n_rot=64, base=500000.0, train_length=32768, n_layer=32
     )

@@ -172,6 +172,16 @@ PUBLISHED: dict[str, tuple[Config, str]] = {
         },
         "minimax-m2",
     ),
+    "both the old key and the new": (
+        {
+            **SIZES,
+            "model_type": "llama",
+            "rope_theta": 500000.0,
+            "rope_scaling": {"type": "linear", "factor": 2.0},
+            "rope_parameters": {"rope_type": "linear", "factor": 4.0, "rope_theta": 1e6},
+        },
+        "llama",
+    ),
     "GPT-NeoX": (
         {
             **SIZES,

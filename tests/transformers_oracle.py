@@ -38,7 +38,7 @@ def oracle_module(name: str) -> ModuleType:
             importlib.import_module("torch")  # without it transformers imports, and has no initialisers
             module = importlib.import_module(name)
     except ImportError as error:
-        pytest.fail(f"{error.name} is missing: run ./scripts/setup oracle")
+        pytest.fail(f"{(error.name or name).partition('.')[0]} is missing: run ./scripts/setup oracle")
     logging.getLogger("transformers").setLevel(logging.ERROR)
     return module
 

@@ -16,7 +16,11 @@ _LANGUAGE_MODEL = ("text_config", "llm_config", "language_config", "thinker_conf
 """Where multimodal configs keep their language model's."""
 
 _BASE = ("rope_theta", "global_rope_theta", "rope_global_theta", "rotary_emb_base")
-_LENGTH = ("seq_length", "max_position_embeddings", "model_max_length", "max_seq_len", "n_positions")
+_LENGTH = ("max_position_embeddings", "model_max_length", "max_seq_len", "n_positions", "seq_length")
+_QWENS_FLAGS = ("use_dynamic_ntk", "use_logn_attn")
+_WHOLE_CONTEXT = ("full_attention", "main")
+"""The names that `rope_parameters` per layer type gives the layers that see the whole context."""
+
 _NO_ROPE = frozenset({"nope", "none", "alibi", "absolute", "learned", "relative_key", "relative_key_query"})
 
 
@@ -61,7 +65,8 @@ def rope_spec_from_checkpoint(folder_or_config_json: Path) -> RopeSpec:
     parameters = _rope_parameters(model.config)
     kind = _rope_type(parameters, model)
     partial_rotary_factor = _partial_rotary_factor(parameters, model)
-    length = model.config.whole(*_LENGTH) or model.defaults.max_position_embeddings
+    trained = ("seq_length",) if model.config.first_of(*_QWENS_FLAGS) else ()
+    length = model.config.whole(*trained, *_LENGTH) or model.defaults.max_position_embeddings
     if length is None:
         raise model.config.missing("max_position_embeddings", "it must be a positive number of tokens")
     layers = model.config.whole("num_hidden_layers", "n_layer", "n_layers", "num_layers")
@@ -106,22 +111,23 @@ def _check_rotates(model: _LanguageModel) -> None:
 
 
 def _rope_parameters(config: ConfigValues) -> ConfigValues:
-    """The parameters of the layers that see the whole context; empty where the config has none."""
-    parameters = config.section("rope_parameters", "rope_scaling")
+    """The parameters of the layers that see the whole context; empty where the config has none.
+
+    Where a config has both the old and the new key, the old one counts, as for transformers.
+    """
+    given = (config.section(key) for key in ("rope_scaling", "rope_parameters"))
+    parameters = next((section for section in given if section is not None and section.values), None)
     if parameters is None:
         return ConfigValues(config.path, {})
-    if not parameters.values or not all(isinstance(v, dict | None) for v in parameters.values.values()):
-        return parameters
-    for name in ("full_attention", "main"):
+    for name in _WHOLE_CONTEXT:
         if name in parameters.values:
             section = parameters.section(name)
             if section is None:
                 raise parameters.refusal(name, "an object: the layers that see the whole context must rotate")
             return section
-    first = parameters.section(*parameters.values)
-    if first is None:
-        raise config.refusal(config.first_of("rope_parameters", "rope_scaling") or "", "rotary parameters")
-    return first
+    if all(isinstance(value, dict) for value in parameters.values.values()):
+        return parameters.section(*parameters.values) or parameters
+    return parameters
 
 
 def _rope_type(parameters: ConfigValues, model: _LanguageModel) -> str:
