@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 
 import numpy as np
@@ -49,6 +50,32 @@ class TestLlamaCpp:
         flags = llama_cpp_arguments(plan, LLAMA2, FACTS).split()
         correction = float(flags[flags.index("--yarn-attn-factor") + 1])
         assert correction * (0.1 * np.log(4) + 1) == pytest.approx(1.0, rel=1e-6)
+
+    @pytest.mark.parametrize(
+        ("method", "options", "low", "high"),
+        [
+            ("yarn", {"beta_fast": "16", "beta_slow": "2"}, 25, 41),
+            ("ntk-by-parts", {"beta_fast": "8", "beta_slow": "0.5"}, 30, 50),
+            ("yarn", {"beta_fast": "4", "attention_factor": "1.5"}, 35, 46),
+        ],
+    )
+    def test_other_betas(self, method: str, options: dict[str, str], low: int, high: int) -> None:
+        """The flags give llama.cpp's ramp (from pair `low` to pair `high`) and its attention factor."""
+        plan = make_plan(LLAMA2, method, 4 * L, options=options)
+        words = llama_cpp_arguments(plan, LLAMA2, FACTS).split()
+        flags = dict(zip(words[::2], words[1::2], strict=True))
+        assert (flags["--rope-scaling"], flags["--yarn-orig-ctx"]) == ("yarn", "4096")
+
+        def pair_at(turns: str) -> float:
+            return 128 * math.log(L / (float(turns) * 2 * math.pi)) / (2 * math.log(10000.0))
+
+        assert math.floor(pair_at(flags["--yarn-beta-fast"])) == low
+        assert math.ceil(pair_at(flags["--yarn-beta-slow"])) == high
+        mix = 1 - np.clip((np.arange(64) - low) / (high - low), 0, 1)
+        scale = float(flags["--rope-scale"])
+        assert plan.frequency_factors == pytest.approx(1 / (mix + (1 - mix) / scale), rel=1e-6)
+        total = float(flags.get("--yarn-attn-factor", "1")) * (0.1 * math.log(scale) + 1)
+        assert total == pytest.approx(plan.attention_factor, rel=1e-6)
 
     @pytest.mark.parametrize(
         ("method", "spec", "words"),

@@ -92,9 +92,9 @@ class TestTables:
 
     def test_comparison(self) -> None:
         rows = comparison_rows([report("pi"), report("dprope", threshold="0.05"), report("extra-pe")])
-        assert [row[0] for row in rows] == ["pi", "dprope threshold=0.05", "extra-pe"]
-        assert rows[0][1:] == ("64 of 64", "4", "1", "33.62", "yes")
-        assert rows[2][-1] == "no"
+        assert [row[-1] for row in rows] == ["pi", "dprope threshold=0.05", "extra-pe"]
+        assert rows[0] == ("33.62", "64 of 64", "4", "1", "yes", "pi")
+        assert rows[2][-2] == "no"
 
 
 class TestCurves:

@@ -10,13 +10,18 @@ import json
 import shlex
 from typing import Any
 
+import numpy as np
+
+from ropewalk_plan import architectures
 from ropewalk_plan.native import NativeKeys, native_keys
 from ropewalk_plan.own_rotation import ModelFacts
 from ropewalk_plan.plan import ContextPlan, PositionKind
 from ropewalk_plan.rope_spec import RopeSpec
 from ropewalk_plan.rotation_in_force import attention_factor_in_force, factors_in_force
+from ropewalk_plan.yarn_formula import yarn_attention_factor, yarn_factors
 
 _STATIC_STEPS, _SHORT_AND_LONG = 1, 2
+_F32_ROUNDING = 2.0**-22
 
 
 class ExportError(ValueError):
@@ -68,6 +73,9 @@ def llama_cpp_arguments(plan: ContextPlan, spec: RopeSpec, facts: ModelFacts) ->
         ExportError: there are no flags for it; the message says whether a baked GGUF file carries it.
     """
     said = native_keys(plan, spec, facts)
+    ramp = _yarn_ramp(plan, spec)
+    if (not isinstance(said, NativeKeys) or said.factors) and ramp is not None:
+        return ramp
     if not isinstance(said, NativeKeys):
         raise ExportError(
             f"llama.cpp has no flags for this plan ({said.reason}); bake it into the GGUF file, "
@@ -92,6 +100,38 @@ def llama_cpp_arguments(plan: ContextPlan, spec: RopeSpec, facts: ModelFacts) ->
     if said.scaling_type == "yarn":
         flags += ["--yarn-orig-ctx", str(said.original_length)]
     return " ".join(flags)
+
+
+def _yarn_ramp(plan: ContextPlan, spec: RopeSpec) -> str | None:
+    """Flags of YaRN with betas other than the 32 and 1 that a file's keys can say; None if it is not that.
+
+    The betas are read off the factors: the turns made half a pair inside the ramp's two ends, which llama.cpp
+    rounds outwards to these ends.
+    """
+    if (
+        not spec.is_plain
+        or len(plan.schedule) != _STATIC_STEPS
+        or architectures.why_not_stock_yarn(spec.architecture)
+    ):
+        return None
+    wanted = factors_in_force(plan, spec)
+    scale = float(wanted[-1])
+    ramp = np.flatnonzero((wanted > 1.0) & (wanted < scale))
+    if scale <= 1.0 or ramp.size == 0 or _unsaid(plan):
+        return None
+    turns = (
+        spec.base ** (-2.0 * (ramp[[0, -1]] + [-0.5, 0.5]) / spec.n_rot) * plan.train_length / (2.0 * np.pi)
+    )
+    fast, slow = (float(f"{beta:.6g}") for beta in turns)
+    said = yarn_factors(spec, scale, plan.train_length, beta_fast=fast, beta_slow=slow)
+    if not np.allclose(wanted, said, rtol=_F32_ROUNDING, atol=0.0):
+        return None
+    flags = (
+        f"--ctx-size {plan.target_length} --rope-scaling yarn --rope-scale {scale:.9g} "
+        f"--yarn-orig-ctx {plan.train_length} --yarn-beta-fast {fast:.6g} --yarn-beta-slow {slow:.6g}"
+    )
+    correction = plan.attention_factor / yarn_attention_factor(scale)
+    return flags if abs(correction - 1.0) < _F32_ROUNDING else f"{flags} --yarn-attn-factor {correction:.9g}"
 
 
 _FLAGS = {
@@ -134,6 +174,12 @@ def _lists(plan: ContextPlan, spec: RopeSpec, where: str) -> tuple[list[float], 
 
 
 def _check_sayable(plan: ContextPlan, where: str) -> None:
+    unsaid = _unsaid(plan)
+    if unsaid:
+        raise ExportError(f"{where} has no place for {' and '.join(unsaid)}; leave out what cannot be said")
+
+
+def _unsaid(plan: ContextPlan) -> list[str]:
     unsaid = []
     if plan.position_map.kind is not PositionKind.IDENTITY:
         unsaid.append(f"the {plan.position_map.kind.value} position map")
@@ -143,5 +189,4 @@ def _check_sayable(plan: ContextPlan, where: str) -> None:
         unsaid.append("windows for single layers")
     if plan.rope_layers is not None:
         unsaid.append("frequencies for some layers only")
-    if unsaid:
-        raise ExportError(f"{where} has no place for {' and '.join(unsaid)}; leave out what cannot be said")
+    return unsaid

@@ -14,7 +14,7 @@ from ropewalk_plan.disturbance import TABLE_UNIT
 from ropewalk_plan.rotation_in_force import attention_factor_in_force, factors_in_force
 
 PAIR_HEAD = ("PAIRS", "WAVELENGTH", "TURNS IN L", "FACTOR", "DISTURBANCE", "")
-COMPARISON_HEAD = ("METHOD", "INTERPOLATED", "FACTORS", "ATTENTION", "DISTURBANCE", "PORTABLE")
+COMPARISON_HEAD = ("DISTURBANCE", "INTERPOLATED", "FACTORS", "ATTENTION", "PORTABLE", "METHOD")
 
 _SIGNIFICANT_NATS = 5e-8  # below it a disturbance is the divergence's epsilon
 
@@ -53,15 +53,15 @@ def interpolated_line(report: PlanReport) -> str:
 
 
 def comparison_rows(reports: Sequence[PlanReport]) -> list[tuple[str, ...]]:
-    """A row for each method."""
+    """A row for each method, whose name and options, which may be long, stand last."""
     return [
         (
-            report.label,
+            _disturbance(report.disturbance),
             f"{report.n_interpolated} of {report.spec.n_pairs}",
             _factors(report),
             f"{attention_factor_in_force(report.plan, report.spec):.5g}",
-            _disturbance(report.disturbance),
             "yes" if report.portable else "no",
+            report.label,
         )
         for report in reports
     ]
