@@ -48,8 +48,9 @@ class TestLlamaCpp:
     def test_an_attention_factor_of_its_own(self) -> None:
         plan = make_plan(LLAMA2, "yarn", 4 * L, options={"attention_factor": "1"})
         flags = llama_cpp_arguments(plan, LLAMA2, FACTS).split()
-        correction = float(flags[flags.index("--yarn-attn-factor") + 1])
-        assert correction * (0.1 * np.log(4) + 1) == pytest.approx(1.0, rel=1e-6)
+        key, _, correction = flags[flags.index("--override-kv") + 1].partition("=float:")
+        assert key == "llama.rope.scaling.attn_factor"
+        assert float(correction) * (0.1 * np.log(4) + 1) == pytest.approx(1.0, rel=1e-6)
 
     @pytest.mark.parametrize(
         ("method", "options", "low", "high"),
@@ -74,7 +75,8 @@ class TestLlamaCpp:
         mix = 1 - np.clip((np.arange(64) - low) / (high - low), 0, 1)
         scale = float(flags["--rope-scale"])
         assert plan.frequency_factors == pytest.approx(1 / (mix + (1 - mix) / scale), rel=1e-6)
-        total = float(flags.get("--yarn-attn-factor", "1")) * (0.1 * math.log(scale) + 1)
+        correction = flags.get("--override-kv", "=float:1").split("=float:")[1]
+        total = float(correction) * (0.1 * math.log(scale) + 1)
         assert total == pytest.approx(plan.attention_factor, rel=1e-6)
 
     @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def llama_cpp_arguments(plan: ContextPlan, spec: RopeSpec, facts: ModelFacts) ->
             flags += [flag, f"{said.floats[key]:.9g}"]
     if said.scaling_type == "yarn":
         flags += ["--yarn-orig-ctx", str(said.original_length)]
-    return " ".join(flags)
+    return " ".join(flags) + _attention_flag(spec, said.floats.get(_ATTENTION_KEY, 1.0))
 
 
 def _yarn_ramp(plan: ContextPlan, spec: RopeSpec) -> str | None:
@@ -130,15 +130,18 @@ def _yarn_ramp(plan: ContextPlan, spec: RopeSpec) -> str | None:
         f"--ctx-size {plan.target_length} --rope-scaling yarn --rope-scale {scale:.9g} "
         f"--yarn-orig-ctx {plan.train_length} --yarn-beta-fast {fast:.6g} --yarn-beta-slow {slow:.6g}"
     )
-    correction = plan.attention_factor / yarn_attention_factor(scale)
-    return flags if abs(correction - 1.0) < _F32_ROUNDING else f"{flags} --yarn-attn-factor {correction:.9g}"
+    return flags + _attention_flag(spec, plan.attention_factor / yarn_attention_factor(scale))
 
 
-_FLAGS = {
-    "rope.scaling.factor": "--rope-scale",
-    "rope.scaling.attn_factor": "--yarn-attn-factor",
-    "rope.freq_base": "--rope-freq-base",
-}
+def _attention_flag(spec: RopeSpec, correction: float) -> str:
+    """A flag for another attention factor than YaRN's own; --yarn-attn-factor is overwritten under YaRN."""
+    if abs(correction - 1.0) < _F32_ROUNDING:
+        return ""
+    return f" --override-kv {spec.architecture}.{_ATTENTION_KEY}=float:{correction:.9g}"
+
+
+_ATTENTION_KEY = "rope.scaling.attn_factor"
+_FLAGS = {"rope.scaling.factor": "--rope-scale", "rope.freq_base": "--rope-freq-base"}
 
 
 def _longrope(plan: ContextPlan, spec: RopeSpec, where: str) -> dict[str, Any]:
