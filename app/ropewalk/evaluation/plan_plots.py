@@ -77,9 +77,11 @@ def _compose(figure: Figure, curves: PlanCurves) -> None:
         unit="divides the frequency",
         drawstyle="steps-mid",
     )
-    if max(float(method.factors.max()) for method in curves.methods) > 1.0:
-        factors.set_yscale("log", base=2)
-        factors.yaxis.set_major_formatter("{x:g}")
+    factors.set_yscale("log", base=2)
+    factors.yaxis.set_major_formatter("{x:g}")
+    if all(np.ptp(method.factors) == 0.0 for method in curves.methods):
+        low, high = factors.get_ylim()
+        factors.set_ylim(low / 2.0, high * 2.0)  # flat lines, not their rounding
     _draw_pairs(
         disturbances,
         curves,
