@@ -130,6 +130,10 @@ class TestPictures:
         width, height = struct.unpack(">II", picture[16:24])
         assert min(width, height) > 1000
 
+    def test_factors_that_are_all_the_same(self) -> None:
+        picture = draw_plans(plan_curves([report("extra-pe"), report("none")], 20), "svg").decode()
+        assert ">0.5<" in picture and ">2<" in picture, "ticks around the one value there is"
+
     def test_svg_is_the_same_every_time(self, reports: list[PlanReport]) -> None:
         curves = plan_curves(reports, 60)
         picture = draw_plans(curves, "svg")

@@ -80,8 +80,8 @@ def _compose(figure: Figure, curves: PlanCurves) -> None:
     factors.set_yscale("log", base=2)
     factors.yaxis.set_major_formatter("{x:g}")
     if all(np.ptp(method.factors) == 0.0 for method in curves.methods):
-        low, high = factors.get_ylim()
-        factors.set_ylim(low / 2.0, high * 2.0)  # flat lines, not their rounding
+        bottom, top = factors.get_ylim()
+        factors.set_ylim(bottom / 2.0, top * 2.0)  # flat lines: room around them, not tiny ticks
     _draw_pairs(
         disturbances,
         curves,
