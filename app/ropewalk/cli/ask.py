@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from ropewalk.cli.method_options import MethodChoice, optional_method
 from ropewalk.cli.options import RunOptions, model_options
 from ropewalk.cli.output import print_json
 from ropewalk.cli.progress import ProgressReport, Tokens
@@ -35,6 +36,7 @@ from ropewalk.wording.quantities import clock, count, rate
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the answer with its counts and times as one JSON object."
 )
+@optional_method
 @model_options
 def ask_command(
     *,
@@ -45,6 +47,7 @@ def ask_command(
     temperature: float,
     beyond: bool,
     as_json: bool,
+    choice: MethodChoice | None,
     run: RunOptions,
 ) -> None:
     """Ask one question about a text file (- for standard input), and print the answer as it comes."""
@@ -56,7 +59,7 @@ def ask_command(
     if document.notice:
         click.echo(f"ropewalk: {document.notice}", err=True)
     progress = ProgressReport()
-    with loaded_model(model, run, progress) as (engine, description):
+    with loaded_model(model, run, progress, choice) as (engine, description):
         prompt = PromptBuilder(engine).prompt(Conversation(document.text), question)
         room = answer_room(len(prompt), description.target_length, max_tokens, beyond=beyond)
         engine.resize(context_for(len(prompt) + room))

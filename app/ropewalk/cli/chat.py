@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
+from ropewalk.cli.method_options import MethodChoice, optional_method
 from ropewalk.cli.options import RunOptions, model_options
-from ropewalk.cli.running import FIRST_CONTEXT, require_file
+from ropewalk.cli.running import first_options, require_file
 from ropewalk.documents import read_text_document
 from ropewalk.engine import Engine
 from ropewalk.sessions import ReadingSession
@@ -29,18 +30,27 @@ from ropewalk.tui import ChatApp, Opening
     help="0: the likeliest token each time.",
 )
 @click.option("--beyond", is_flag=True, help="Go on where the text is longer than the model's target length.")
+@optional_method
 @model_options
 def chat_command(
-    *, model: Path, file: Path | None, max_tokens: int, temperature: float, beyond: bool, run: RunOptions
+    *,
+    model: Path,
+    file: Path | None,
+    max_tokens: int,
+    temperature: float,
+    beyond: bool,
+    choice: MethodChoice | None,
+    run: RunOptions,
 ) -> None:
     """Read and question a text file in a full-screen terminal application."""
     require_file(model)
+    options = first_options(model, run, choice)
     document = None if file is None else read_text_document(file)
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise click.UsageError("chat needs a terminal; in a script use ask", click.get_current_context())
     with Engine.start() as engine:
         session = ReadingSession(engine, run.sampling(temperature), beyond=beyond)
-        opening = Opening(model, run.engine_options(FIRST_CONTEXT), document, max_tokens)
+        opening = Opening(model, options, document, max_tokens)
         error = ChatApp(session, opening).run()
     if error is not None:
         raise error

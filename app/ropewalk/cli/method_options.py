@@ -30,19 +30,34 @@ class MethodChoice:
 
 def method_options(verb: Verb) -> Verb:
     """Give a verb the options that name a method; it receives them as `choice`, a `MethodChoice`."""
+    return _with_choice(verb, required=True)
 
+
+def optional_method(verb: Verb) -> Verb:
+    """The same for a verb that runs a model: `choice` is None where no method is named."""
+    return _with_choice(verb, required=False)
+
+
+def _with_choice(verb: Verb, *, required: bool) -> Verb:
     @functools.wraps(verb)
     def with_choice(
         *,
-        method: str,
+        method: str | None,
         train_length: int | None,
-        target_length: int,
+        target_length: int | None,
         method_option: tuple[str, ...],
         **others: object,
     ) -> None:
-        verb(choice=MethodChoice(method, train_length, target_length, _by_name(method_option)), **others)
+        choice = None
+        if method is not None and target_length is not None:
+            choice = MethodChoice(method, train_length, target_length, _by_name(method_option))
+        elif method is not None or target_length is not None or train_length is not None or method_option:
+            missing = "--method" if method is None else "--target-length"
+            raise click.UsageError(f"Missing option '{missing}'", click.get_current_context())
+        verb(choice=choice, **others)
 
     decorated: Verb = with_choice
+    without_baking = "" if required else " Tried without baking it."
     for option in (
         click.option(
             "--method-option",
@@ -54,7 +69,7 @@ def method_options(verb: Verb) -> Verb:
             "--target-length",
             metavar="TOKENS",
             type=click.IntRange(1),
-            required=True,
+            required=required,
             help="Context length to reach.",
         ),
         click.option(
@@ -66,8 +81,8 @@ def method_options(verb: Verb) -> Verb:
         click.option(
             "--method",
             metavar="METHOD",
-            required=True,
-            help="The method; several that compose are joined by +.",
+            required=required,
+            help=f"The method; several that compose are joined by +.{without_baking}",
         ),
     ):
         decorated = option(decorated)

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from ropewalk.cli import number_lists
+from ropewalk.cli.method_options import MethodChoice, optional_method
 from ropewalk.cli.options import RunOptions, model_options
 from ropewalk.cli.output import print_table
 from ropewalk.cli.progress import ProgressReport, Tokens, Update
@@ -43,6 +44,7 @@ from ropewalk.wording.plans import plan_json
     "--trials", type=click.IntRange(1), default=1, show_default=True, help="Keys per length and depth."
 )
 @results_option
+@optional_method
 @model_options
 def passkey_command(
     *,
@@ -51,6 +53,7 @@ def passkey_command(
     depths: tuple[float, ...],
     trials: int,
     results: ResultsTarget,
+    choice: MethodChoice | None,
     run: RunOptions,
 ) -> None:
     """Test whether a model finds five digits in a long text.
@@ -61,7 +64,7 @@ def passkey_command(
     """
     progress = ProgressReport()
     done: list[PasskeyResult] = []
-    with loaded_model(model, run, progress) as (engine, description):
+    with loaded_model(model, run, progress, choice) as (engine, description):
         plan = None if description.plan is None else plan_json(description.plan, description.native)
         tasks = plan_tasks(engine, lengths, depths, trials, run.seed)
 

@@ -53,6 +53,8 @@ class Worker:
 
         self._model = Model.load(path, gpu_layers=options.gpu_layers, on_progress=progress)
         try:
+            if options.plan is not None:
+                self._model.set_plan(options.plan)
             self._make_context(self._model, _context_params(options))
         except BaseException:
             self._unload()
