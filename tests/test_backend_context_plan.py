@@ -16,6 +16,7 @@ from ropewalk_plan.plan import ContextPlan, PositionKind, PositionMap, ScheduleS
 
 _LENGTH = st.integers(1, 2**20)
 _FACTOR = st.floats(2.0**-10, 2.0**99, width=32)
+_ATTENTION_FACTOR = st.floats(2.0**-10, 2.0**10, width=32)
 _TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
 
 
@@ -27,7 +28,9 @@ def plans(draw: st.DrawFn) -> ContextPlan:
     lengths = sorted(draw(st.sets(st.integers(train_length, 2**21), max_size=3)))
     schedule = tuple(
         ScheduleStep(
-            length, tuple(draw(st.lists(_FACTOR, min_size=n_pairs, max_size=n_pairs))), draw(_FACTOR)
+            length,
+            tuple(draw(st.lists(_FACTOR, min_size=n_pairs, max_size=n_pairs))),
+            draw(_ATTENTION_FACTOR),
         )
         for length in lengths
     )

@@ -234,5 +234,5 @@ def test_damaged_plans_are_refused_by_name(
 def test_lengths_that_no_key_can_hold_are_refused(tmp_path: Path) -> None:
     header = GgufHeader.read(write_rope_keys(tmp_path / "plain.gguf"))
     spec = rope_spec_from_gguf(header)
-    with pytest.raises(PlanError, match="target_length is 4294967296"):
+    with pytest.raises(PlanError, match="a length of the plan is 4294967296"):
         plan_to_metadata(make_plan(spec, "pi", 2**32), spec, model_facts_from_gguf(header))

@@ -216,7 +216,7 @@ def test_quantized_keys_need_a_reservation(tmp_path: Path, tokens: list[int]) ->
 
 def saved(context: LoadedContext) -> ctypes.Array[ctypes.c_uint8]:
     size = llama_cpp.llama_state_seq_get_size(context.context, 0)
-    data = (ctypes.c_uint8 * size)()
+    data: ctypes.Array[ctypes.c_uint8] = (ctypes.c_uint8 * size)()
     assert llama_cpp.llama_state_seq_get_data(context.context, data, size, 0) == size
     return data
 

@@ -282,13 +282,16 @@ async def test_leaving_while_reading_stops_the_engine() -> None:
     assert engine.prefills[0].cancelled
 
 
+def shown(app: ChatApp) -> str:
+    """The screen's text as it stands; a part that is being laid out again may be missing for a moment."""
+    strips = app.screen._compositor.render_strips()
+    return "\n".join("".join(segment.text for segment in strip) for strip in strips)
+
+
 async def test_the_keyboard_help_is_there() -> None:
     app = make_app(FakeEngine(), document=None)
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: idle(app))
-        shown = "\n".join(
-            "".join(segment.text for segment in strip) for strip in app.screen._compositor.render_strips()
-        )
         for words in (
             "Stop",
             "Open file",
@@ -297,7 +300,7 @@ async def test_the_keyboard_help_is_there() -> None:
             "Ctrl+O opens a text file",
             "L 2,000 · L′ 4,000",
         ):
-            assert words in shown
+            await until(pilot, lambda words=words: words in shown(app))
 
 
 @pytest.mark.parametrize(

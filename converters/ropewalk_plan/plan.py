@@ -16,8 +16,15 @@ import numpy as np
 SCHEMA = 1
 """Version of the plan's stored form (`ropewalk.schema`)."""
 
+MIN_FACTOR = float(np.float32(1e-6))
+"""Below it an F32 angle of a late position stops being a number worth the name."""
+
 MAX_FACTOR = float(np.float32(1e30))
 """The factor of a pair that does not turn: finite, so that no backend's fast math meets an infinity."""
+
+
+_MAX_ATTENTION_FACTOR = 1e6
+_MAX_LENGTH = 2**31 - 1  # positions are I32 in the library
 
 
 class PlanError(ValueError):
@@ -175,6 +182,9 @@ def _check(plan: ContextPlan) -> None:
 def _check_lengths(plan: ContextPlan) -> None:
     if plan.train_length <= 0:
         raise PlanError(f"train_length is {plan.train_length}; it must be a positive number of tokens")
+    if plan.target_length > _MAX_LENGTH or plan.logn_length > _MAX_LENGTH:
+        longest = max(plan.target_length, plan.logn_length)
+        raise PlanError(f"a length of the plan is {longest}; positions end at {_MAX_LENGTH}")
     if plan.target_length < plan.train_length:
         raise PlanError(
             f"target_length is {plan.target_length}; it must be at least the train length {plan.train_length}"
@@ -193,10 +203,13 @@ def _check_schedule(plan: ContextPlan) -> None:
                 f"a schedule step has {len(step.frequency_factors)} factors; "
                 f"it must have {plan.n_pairs or 'some'}"
             )
-        if not all(np.isfinite(f) and 0 < f <= MAX_FACTOR for f in step.frequency_factors):
-            raise PlanError(f"frequency factors must be finite, above 0 and at most {MAX_FACTOR:g}")
-        if not (np.isfinite(step.attention_factor) and step.attention_factor > 0):
-            raise PlanError(f"attention_factor is {step.attention_factor}; it must be finite and above 0")
+        if not all(MIN_FACTOR <= f <= MAX_FACTOR for f in step.frequency_factors):
+            raise PlanError(f"frequency factors must be from {MIN_FACTOR:g} to {MAX_FACTOR:g}")
+        if not MIN_FACTOR <= step.attention_factor <= _MAX_ATTENTION_FACTOR:
+            raise PlanError(
+                f"attention_factor is {step.attention_factor}; "
+                f"it must be from {MIN_FACTOR:g} to {_MAX_ATTENTION_FACTOR:g}"
+            )
 
 
 def _check_position_map(plan: ContextPlan) -> None:

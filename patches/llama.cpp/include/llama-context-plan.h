@@ -71,7 +71,8 @@ extern "C" {
     LLAMA_API uint32_t llama_context_plan_length(const struct llama_context * ctx);
 
     // Why this thread's last load, set, context, reservation or decode was refused, "" if it was not for the sake of a plan.
-    // Reading it clears it; the text stays valid until the thread calls this again.
+    // Reading it clears it; the text stays valid until the thread calls this again. A load that fails before the file's
+    // metadata is read (a missing file) leaves what was there: read it after each refusal.
     LLAMA_API const char * llama_context_plan_last_error(void);
 
 #ifdef __cplusplus

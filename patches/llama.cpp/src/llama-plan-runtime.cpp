@@ -24,6 +24,8 @@ static constexpr float PLAN_STILL = 1e30f;
 std::unique_ptr<llama_plan_runtime> llama_plan_runtime::make(const llama_model & model) {
     const auto plan = model.plan.plan;
 
+    llama_plan_set_error("");
+
     if (!plan || plan->native || model.hparams.vocab_only || (plan->step_lengths.empty() && plan->logn_length == 0)) {
         return nullptr;
     }

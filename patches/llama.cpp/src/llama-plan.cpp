@@ -65,14 +65,15 @@ llama_plan::llama_plan(const llama_context_plan_params & p) :
     if (!step_lengths.empty() && (n_pairs == 0 || step_lengths.back() != target_length)) {
         llama_plan_refuse("the context plan's schedule has no factors or does not end at its target length");
     }
+    // beyond these an F32 angle or score stops being a number
     for (const float f : step_factors) {
-        if (!(f > 0.0f && f <= 1e30f)) {
-            llama_plan_refuse(format("the context plan has a frequency factor of %g, which must be above 0 and at most 1e30", (double) f));
+        if (!(f >= 1e-6f && f <= 1e30f)) {
+            llama_plan_refuse(format("the context plan has a frequency factor of %g, which must be from 1e-6 to 1e30", (double) f));
         }
     }
     for (const float f : step_attention_factors) {
-        if (!(f > 0.0f && f <= 1e30f)) {
-            llama_plan_refuse(format("the context plan has an attention factor of %g, which must be above 0", (double) f));
+        if (!(f >= 1e-6f && f <= 1e6f)) {
+            llama_plan_refuse(format("the context plan has an attention factor of %g, which must be from 1e-6 to 1e6", (double) f));
         }
     }
     switch (position_kind) {
@@ -80,8 +81,8 @@ llama_plan::llama_plan(const llama_context_plan_params & p) :
             break;
         case LLAMA_CONTEXT_PLAN_POSITION_PERIODIC:
         case LLAMA_CONTEXT_PLAN_POSITION_MIRRORED:
-            if (position_period < 2 || position_period > INT32_MAX) {
-                llama_plan_refuse(format("the context plan maps positions with a period of %u", position_period));
+            if (position_period < 2 || position_period > INT32_MAX || (position_kind == LLAMA_CONTEXT_PLAN_POSITION_MIRRORED && position_period % 2 != 0)) {
+                llama_plan_refuse(format("the context plan maps positions with a period of %u, which must be at least 2, and even when mirrored", position_period));
             }
             if (step_lengths.empty() || position_first_pair >= n_pairs) {
                 llama_plan_refuse(format("the context plan maps positions from pair %u on, but has %u pairs", position_first_pair, n_pairs));
@@ -90,8 +91,8 @@ llama_plan::llama_plan(const llama_context_plan_params & p) :
         default:
             llama_plan_refuse(format("the context plan has a position map of unknown kind %u", position_kind));
     }
-    if (logn_length == 1) {
-        llama_plan_refuse("the context plan's LogN length is 1, whose logarithm is 0");
+    if (logn_length == 1 || logn_length > INT32_MAX) {
+        llama_plan_refuse(format("the context plan's LogN length is %u, which must be 0 (off) or from 2 to 2147483647", logn_length));
     }
 }
 
