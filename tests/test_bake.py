@@ -252,7 +252,7 @@ def test_too_little_space_is_told_before_anything_is_written(
     model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
-    monkeypatch.setattr("ropewalk_convert.whole_file.shutil.disk_usage", lambda _: usage)
+    monkeypatch.setattr("ropewalk_convert.target.shutil.disk_usage", lambda _: usage)
     with pytest.raises(SpaceError, match=r"needs \d+\.\d kB and its disk has 1\.0 kB free"):
         bake_to(model, tmp_path / "baked.gguf")
     assert list(tmp_path.iterdir()) == []

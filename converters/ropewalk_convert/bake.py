@@ -10,7 +10,8 @@ from pathlib import Path
 from ropewalk_convert.errors import BakeError, SourceError, SpaceError, TargetError
 from ropewalk_convert.executed import not_executed_notes
 from ropewalk_convert.gguf_copy import GgufCopy
-from ropewalk_convert.whole_file import check_space, check_target, written_whole
+from ropewalk_convert.target import check_space, check_target
+from ropewalk_convert.whole_file import written_whole
 from ropewalk_plan.compose import finetuning_notes, make_plan
 from ropewalk_plan.gguf_header import GgufError, GgufHeader
 from ropewalk_plan.metadata import METHOD_KEY, SCHEMA_KEY, FileChanges, plan_to_metadata, read_plan
@@ -60,7 +61,7 @@ def bake(
 
     Args:
         source: a GGUF file without a plan.
-        target: the file to make.
+        target: the file to make; of a link, the file it points to is made.
         method: a name of `METHODS`, or several joined by `+`.
         target_length: L' in tokens.
         train_length: L in tokens; the file's own where None.
@@ -75,12 +76,12 @@ def bake(
         SpaceError: the disk is too full.
     """
     header, spec, facts = _read_source(source)
-    check_target(target, source=source, force=force)
+    made = check_target(target, source=source, force=force)
     plan = make_plan(spec, method, target_length, train_length, options)
     changes = plan_to_metadata(plan, spec, facts)
     copy = GgufCopy(header, changes)
-    check_space(target, copy.total_bytes)
-    with written_whole(target, force=force, needed=copy.total_bytes) as file:
+    check_space(made, copy.total_bytes)
+    with written_whole(made, force=force, needed=copy.total_bytes) as file:
         for done in copy.write(file.write):
             if progress is not None:
                 progress(done, copy.total_bytes)

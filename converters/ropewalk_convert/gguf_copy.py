@@ -7,16 +7,16 @@ keeps its offset; a replaced tensor is patched where it lies, a new one is appen
 
 from __future__ import annotations
 
-import mmap
 import struct
 from collections.abc import Callable, Iterator
-from typing import BinaryIO
+from io import BufferedIOBase, RawIOBase
+from pathlib import Path
 
 import numpy as np
 from gguf import GGMLQuantizationType, GGUFValueType
 
 from ropewalk_convert.errors import SourceError
-from ropewalk_plan.gguf_header import MAGIC, GgufHeader, TensorSpan, padded
+from ropewalk_plan.gguf_header import MAGIC, GgufHeader, padded
 from ropewalk_plan.metadata import FileChanges, KeyValue
 
 _CHUNK = 8 << 20
@@ -78,13 +78,10 @@ class GgufCopy:
         if not self._data_bytes:
             return
         start = self._source.data_start
-        with (
-            self._source.path.open("rb") as file,
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
-        ):
+        with self._source.path.open("rb", buffering=0) as file:
             for begin in range(0, self._data_bytes, _CHUNK):
                 end = min(begin + _CHUNK, self._data_bytes)
-                yield self._patched(data[start + begin : start + end], begin)
+                yield self._patched(_read(file, self._source.path, start + begin, start + end), begin)
 
     def _patched(self, chunk: bytes, begin: int) -> bytes:
         end = begin + len(chunk)
@@ -122,24 +119,41 @@ class GgufCopy:
     def _keys(self, changes: FileChanges) -> list[bytes]:
         changed = {entry.key: _encode(entry) for entry in changes.keys}
         keys = []
-        with self._source.path.open("rb") as file:
+        path = self._source.path
+        with path.open("rb") as file:
             for name, span in self._source.keys.items():
                 if name in changed:
                     keys.append(changed.pop(name))
                 elif name not in changes.dropped:
-                    file.seek(span.start)
-                    keys.append(file.read(span.end - span.start))
+                    keys.append(_read(file, path, span.start, span.end))
         return [*keys, *changed.values()]
 
     def _present_infos(self) -> Iterator[bytes]:
-        with self._source.path.open("rb") as file:
+        path = self._source.path
+        with path.open("rb") as file:
             for tensor in self._source.tensors.values():
-                yield _read_info(file, tensor)
+                yield _read(file, path, tensor.info_start, tensor.info_end)
 
 
-def _read_info(file: BinaryIO, tensor: TensorSpan) -> bytes:
-    file.seek(tensor.info_start)
-    return file.read(tensor.info_end - tensor.info_start)
+def _read(file: RawIOBase | BufferedIOBase, path: Path, start: int, end: int) -> bytes:
+    """The bytes from `start` to `end`; where a file has got shorter, mapping it would crash the process.
+
+    Raises:
+        SourceError: the file ends before `end`, or cannot be read.
+    """
+    try:
+        file.seek(start)
+        data = file.read(end - start) or b""
+        while len(data) < end - start:  # a plain read may bring less than there is
+            more = file.read(end - start - len(data))
+            if not more:
+                raise SourceError(
+                    f"{path} changed while it was copied; copy it again when nothing writes to it"
+                )
+            data += more
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read ({error.strerror or error}); check its disk") from error
+    return data
 
 
 def _tensor_info(name: str, n_elements: int, offset: int) -> bytes:

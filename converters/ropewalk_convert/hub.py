@@ -24,7 +24,7 @@ from ropewalk_convert.hub_cache import (
 )
 from ropewalk_convert.hub_download import HubFile, bytes_there, download_gguf
 from ropewalk_convert.hub_errors import HubError, explained
-from ropewalk_convert.whole_file import size_text
+from ropewalk_convert.target import size_text
 
 __all__ = [
     "FetchedModel",

@@ -23,7 +23,7 @@ from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
 from ropewalk_convert.errors import SourceError
 from ropewalk_convert.hub_errors import HTTP_ERROR, HubError, connection_failure
-from ropewalk_convert.whole_file import size_text
+from ropewalk_convert.target import size_text
 
 PAUSES = (1.0, 2.0, 4.0)
 """Seconds before each new try after a connection broke without bringing anything."""

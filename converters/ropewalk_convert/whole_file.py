@@ -2,55 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import secrets
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from ropewalk_convert.errors import SpaceError, TargetError
-
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
-
-
-def check_target(target: Path, *, source: Path, force: bool) -> None:
-    """Check that a file may be made at `target` from `source`, before any work is done.
-
-    Raises:
-        TargetError: it is the source, exists without `force`, is a folder, or its folder does not exist.
-    """
-    with _explained(target, 0):
-        _check_target(target, source, force)
-
-
-def _check_target(target: Path, source: Path, force: bool) -> None:
-    if target.exists() and target.samefile(source):
-        raise TargetError(f"{target} is the source itself; give the new file another name")
-    if target.is_dir():
-        raise TargetError(f"{target} is a folder; name the file to write in it")
-    if not target.parent.is_dir():
-        raise TargetError(
-            f"{target} cannot be written: the folder {target.parent} does not exist; make it first"
-        )
-    if target.exists() and not force:
-        raise TargetError(f"{target} exists already; give another name, or --force to replace it")
-
-
-def check_space(target: Path, needed: int) -> None:
-    """Check that `needed` bytes are free where `target` is to be.
-
-    Raises:
-        SpaceError: they are not.
-    """
-    free = shutil.disk_usage(target.parent).free
-    if free < needed:
-        raise SpaceError(
-            f"{target} needs {size_text(needed)} and its disk has {size_text(free)} free; "
-            "make room, or write to another disk"
-        )
+from ropewalk_convert.errors import TargetError
+from ropewalk_convert.leftovers import hold, remove_leftovers, temporary_name
+from ropewalk_convert.target import explained
 
 
 class WholeFile:
@@ -74,12 +34,12 @@ class WholeFile:
             SpaceError: the disk is full.
             TargetError: they cannot be written for another reason.
         """
-        with _explained(self._target, self._needed):
+        with explained(self._target, self._needed):
             self._file.write(data)
 
     def flush(self) -> None:
         """Hand everything written to the system; raises as `write` does."""
-        with _explained(self._target, self._needed):
+        with explained(self._target, self._needed):
             self._file.flush()
 
 
@@ -87,8 +47,10 @@ class WholeFile:
 def written_whole(target: Path, *, force: bool, needed: int) -> Iterator[WholeFile]:
     """A new file beside `target`, renamed to it when the block ends well and removed when it does not.
 
+    What a killed process left behind of an earlier attempt is removed first.
+
     Args:
-        target: the name it gets at the end.
+        target: the name it gets at the end; see `target.regular_file` for links.
         force: whether it may replace a file of that name.
         needed: bytes it will have, for the message when the disk is full.
 
@@ -96,53 +58,59 @@ def written_whole(target: Path, *, force: bool, needed: int) -> Iterator[WholeFi
         TargetError: the file cannot be made there, or one of its name has appeared without `force`.
         SpaceError: the disk filled up.
     """
-    temporary = target.with_name(f".{target.stem[:40]}.{secrets.token_hex(4)}.part")
+    remove_leftovers(target)
+    temporary = temporary_name(target)
     try:
-        with _explained(target, needed):
+        with explained(target, needed):
             file = temporary.open("xb")
         try:
+            hold(file.fileno())
             yield WholeFile(file, temporary, target, needed)
-            with _explained(target, needed):
+            with explained(target, needed):
                 file.flush()
                 os.fsync(file.fileno())
         finally:
-            with _explained(target, needed):
+            with explained(target, needed):
                 file.close()
-        if not force and target.exists():
-            raise TargetError(f"{target} has appeared meanwhile; give another name, or --force to replace it")
-        with _explained(target, needed):
-            temporary.replace(target)
+        with explained(target, needed):
+            if force:
+                temporary.replace(target)
+            else:
+                _publish_new(temporary, target)
         _sync_folder(target.parent)
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
-def size_text(n_bytes: int) -> str:
-    """A size for people, in decimal units."""
-    size = float(n_bytes)
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
+def _publish_new(temporary: Path, target: Path) -> None:
+    """Give the file its name, which must be free: asked and taken in one step, so that nobody comes between.
 
-
-@contextmanager
-def _explained(target: Path, needed: int) -> Iterator[None]:
-    """Turn the system's errors into ours."""
+    Raises:
+        TargetError: the name is taken.
+        OSError: it cannot be given.
+    """
     try:
-        yield
-    except OSError as error:
-        if error.errno in _DISK_FULL:
-            raise SpaceError(
-                f"the disk filled up while {target} was written, which needs {size_text(needed)}; "
-                "make room, or write to another disk"
-            ) from error
-        why = error.strerror or error
+        try:
+            os.link(temporary, target)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without hard links
+            _replace_own(temporary, target)
+    except FileExistsError:
         raise TargetError(
-            f"{target} cannot be written ({why}); choose a folder that can take the file"
-        ) from error
+            f"{target} has appeared meanwhile; give another name, or --force to replace it"
+        ) from None
+
+
+def _replace_own(temporary: Path, target: Path) -> None:
+    """Take the name with an empty file, then put the whole one in its place."""
+    os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    try:
+        temporary.replace(target)
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
 
 
 def _sync_folder(folder: Path) -> None:

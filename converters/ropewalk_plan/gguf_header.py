@@ -8,6 +8,7 @@ model, and reports damaged files by whatever exception it runs into. Here each k
 from __future__ import annotations
 
 import mmap
+import stat
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -111,6 +112,9 @@ class GgufHeader:
                 cannot be read.
         """
         try:
+            mode = path.stat().st_mode
+            if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+                raise GgufError(f"{path} is no regular file; name a GGUF file on a disk")
             with path.open("rb") as file:
                 size = file.seek(0, 2)
                 if size < len(MAGIC):
