@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from provision.environment import Checkout, set_up
 from provision.failure import run_main
 
 _DESCRIPTION = """Make the virtual environment .venv with ropewalk and the patched llama.cpp in it.
-What is there and right is reused; what changed in pyproject.toml or patches/ is built again."""
+What is there and right is reused; what changed in pyproject.toml or patches/ is built again, what is
+missing in .venv is put back. $PYTHON, where set, is the Python to have in .venv (3.10 or newer)."""
 
 
 def main() -> int:
@@ -28,7 +30,9 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, help="compilers at a time (default: as cores and memory allow)")
     arguments = parser.parse_args()
     checkout = Checkout(Path(__file__).resolve().parents[1])
-    set_up(checkout, arguments.extras, arguments.backend, arguments.jobs)
+    # scripts/setup runs this with $PYTHON where that is set.
+    wanted = "{}.{}".format(*sys.version_info) if os.environ.get("PYTHON") else None
+    set_up(checkout, arguments.extras, arguments.backend, arguments.jobs, wanted)
     if arguments.model:
         ensure_model()
     return 0

@@ -13,13 +13,15 @@ from provision.cache import cache_dir
 from provision.commands import note, output_of
 from provision.digests import content_digest
 from provision.failure import USAGE, ProvisionError
-from provision.library import ensure_library, package_folder, read_record
+from provision.health import Interpreter, interpreter_of, why_anew
+from provision.installed import damaged, forget, installed_names
+from provision.library import DISTRIBUTION, ensure_library, package_folder, read_record
 from provision.lock import exclusive
 from provision.patches import patch_files
 from provision.progress import Progress
-from provision.tools import ensure_tools, make_environment, pip_install
+from provision.project import NAME, install_project, leads_to
+from provision.tools import ensure_tools, make_environment
 
-_VERSION_OF_PYTHON = "import sys; print('.'.join(map(str, sys.version_info[:2])))"
 _LOADED_VERSION = "import llama_cpp; llama_cpp.llama_backend_init(); print(llama_cpp.__version__)"
 
 
@@ -31,20 +33,15 @@ class Stamp:
         contents: digest of `pyproject.toml` and `patches/`.
         extras: the installed extras, sorted.
         backend: what was asked for (`auto` included).
-        package: where the patched library was put.
-        library: its key.
+        library: the patched library's key.
+        distributions: the names of what was installed then, sorted.
     """
 
     contents: str
     extras: tuple[str, ...]
     backend: str
-    package: str
     library: str
-
-    def still_true(self) -> bool:
-        """Whether the library that was installed is still the one that is there."""
-        record = read_record(Path(self.package))
-        return record is not None and record.get("key") == self.library
+    distributions: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -78,7 +75,13 @@ class Checkout:
         return content_digest(self.root, [self.root / "pyproject.toml", *patch_files(self.patches)])
 
 
-def set_up(checkout: Checkout, extras: Iterable[str], backend: str | None, jobs: int | None = None) -> bool:
+def set_up(
+    checkout: Checkout,
+    extras: Iterable[str],
+    backend: str | None,
+    jobs: int | None = None,
+    wanted_python: str | None = None,
+) -> bool:
     """Make the environment what it should be, and do nothing where it is.
 
     Args:
@@ -86,6 +89,8 @@ def set_up(checkout: Checkout, extras: Iterable[str], backend: str | None, jobs:
         extras: names in `[project.optional-dependencies]`; those installed before stay.
         backend: what to build the library for; None: what it was built for before, else `auto`.
         jobs: how many compilers at a time.
+        wanted_python: the version (`3.11`) of the running Python where the person asked for it by name; an
+            environment with another one is made anew with this one.
 
     Returns:
         Whether anything had to be done.
@@ -100,16 +105,27 @@ def set_up(checkout: Checkout, extras: Iterable[str], backend: str | None, jobs:
         all_extras = tuple(sorted({*extras, *(stamp.extras if stamp else ())}))
         wanted_backend = backend or (stamp.backend if stamp else AUTO)
         contents = checkout.contents()
-        healthy = environment_is_healthy(checkout.environment)
+        interpreter = interpreter_of(checkout.environment)
+        reason = why_anew(checkout.environment, interpreter, wanted_python)
+        usable = interpreter if reason is None else None
+        broken = broken_parts(usable.site, stamp) if usable else ()
         if (
-            healthy
+            usable is not None
             and stamp is not None
             and (stamp.contents, stamp.extras, stamp.backend) == (contents, all_extras, wanted_backend)
-            and stamp.still_true()
+            and not broken
+            and leads_to(usable.site, checkout.root)
+            and library_key(usable.site) == stamp.library
         ):
             return False
+        if reason is not None and checkout.environment.exists():
+            note(f"{reason}; it is made anew.")
+        if broken:
+            note(f"Files are missing in .venv, of {', '.join(broken)}; these are installed again.")
         checkout.stamp.unlink(missing_ok=True)
-        install(checkout, all_extras, wanted_backend, jobs=jobs, healthy=healthy, contents=contents)
+        install(
+            checkout, all_extras, wanted_backend, jobs=jobs, usable=usable, broken=broken, contents=contents
+        )
         return True
 
 
@@ -119,57 +135,67 @@ def install(
     backend: str,
     *,
     jobs: int | None,
-    healthy: bool,
+    usable: Interpreter | None,
+    broken: tuple[str, ...],
     contents: str,
 ) -> None:
     """Do the work of `set_up`: the environment, the library, the dependencies, and last of all the stamp.
+
+    Args:
+        checkout: the repository.
+        extras: all that are to be installed.
+        backend: what to build the library for.
+        jobs: how many compilers at a time.
+        usable: the Python of the environment that is there; None: it is made anew.
+        broken: what is to be installed again, by name.
+        contents: for the stamp.
 
     Raises:
         ProvisionError: a step failed.
     """
     log = checkout.root / ".build" / "setup.log"
     log.unlink(missing_ok=True)
-    if not healthy:
+    if usable is None:
         with Progress("Making the virtual environment .venv", expected_seconds=5):
             make_environment(checkout.environment, log)
+    else:
+        for name in broken:
+            forget(usable.site, name)
     record = ensure_library(checkout.patches, checkout.python, backend, jobs)
     cache = cache_dir() / "backend"
     with exclusive(cache / "lock", "building the library"):
         tools = ensure_tools(cache, log)
-    project = f".[{','.join(extras)}]" if extras else "."
-    label = "Installing the dependencies"
-    pip_install(tools, checkout.python, ["--editable", project], label, seconds=45, folder=checkout.root)
+    again = [name for name in broken if name not in (NAME, DISTRIBUTION)]
+    install_project(tools, checkout.python, checkout.root, extras, again)
     loaded = output_of([checkout.python, "-c", _LOADED_VERSION])
     if loaded is None or loaded.strip() != record["version"]:
         raise ProvisionError(
             f"the patched library was installed but {checkout.python} loads {(loaded or 'nothing').strip()}; "
             f"run {checkout.python} -c 'import llama_cpp' to see why."
         )
-    package = str(package_folder(checkout.python))
-    write_stamp(checkout.stamp, Stamp(contents, extras, backend, package, record["key"]))
+    names = tuple(sorted(installed_names(package_folder(checkout.python).parent)))
+    write_stamp(checkout.stamp, Stamp(contents, extras, backend, record["key"], names))
     note(f"The environment is ready: {checkout.environment} (llama.cpp for {record['backend']}).")
 
 
-def environment_is_healthy(environment: Path) -> bool:
-    """Whether a virtual environment is there, whole, and runs the Python it was made with.
+def broken_parts(site: Path, stamp: Stamp | None) -> tuple[str, ...]:
+    """The distributions that lack files, or that were there at the last set-up and are not any more."""
+    gone = set(stamp.distributions) - installed_names(site) if stamp else set()
+    return tuple(sorted({*damaged(site), *gone}))
 
-    An environment whose base interpreter went away, or became another version (its packages lie in the old
-    one's folder), has to be made anew.
-    """
-    try:
-        made_with = (environment / "pyvenv.cfg").read_text(encoding="utf-8")
-    except OSError:
-        return False
-    version = re.search(r"^version(?:_info)? *= *(\d+\.\d+)", made_with, re.MULTILINE)
-    runs = output_of([environment / "bin" / "python", "-c", _VERSION_OF_PYTHON])
-    return version is not None and runs is not None and runs.strip() == version[1]
+
+def library_key(site: Path) -> str | None:
+    """The key of the patched library in `site`; None where there is none."""
+    record = read_record(site / "llama_cpp")
+    return record.get("key") if record else None
 
 
 def read_stamp(path: Path) -> Stamp | None:
     """The stamp, or None where there is none that can be read."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        return Stamp(**{**values, "extras": tuple(values["extras"])})
+        lists = {name: tuple(values[name]) for name in ("extras", "distributions")}
+        return Stamp(**{**values, **lists})
     except (OSError, ValueError, TypeError, KeyError):
         return None
 

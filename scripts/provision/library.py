@@ -9,9 +9,12 @@ from provision.backends import choose, this_machine
 from provision.cache import cache_dir
 from provision.commands import note, output_of, run_logged
 from provision.failure import ProvisionError
+from provision.installed import forget, has_whole
 from provision.lock import exclusive
 from provision.tools import ensure_tools
 from provision.wheel import RECORD, ensure_wheel, make_recipe
+
+DISTRIBUTION = "llama-cpp-python"
 
 
 def ensure_library(
@@ -35,7 +38,8 @@ def ensure_library(
     choice = choose(backend, this_machine())
     recipe = make_recipe(patches, choice.backend)
     place = package_folder(python)
-    if read_record(place) == recipe.record and not keep_build:
+    whole = has_whole(place.parent, DISTRIBUTION)  # the record alone may outlive the library it speaks of
+    if whole and read_record(place) == recipe.record and not keep_build:
         return recipe.record
     note(f"Backend: {choice.backend} ({choice.reason}).")
     cache = cache_dir() / "backend"
@@ -43,10 +47,12 @@ def ensure_library(
     log = cache / "install.log"
     with exclusive(cache / "lock", "building the library"):
         tools = ensure_tools(cache, log)
+    if not whole:
+        forget(place.parent, DISTRIBUTION)  # pip cannot uninstall what has lost its list of files
     arguments = ["--no-deps", "--no-index", "--force-reinstall", str(wheel)]
     command: list[str | Path] = [tools.python, "-m", "pip", "--python", python, "install", *arguments]
     run_logged(command, log, "Installing the patched library")
-    if read_record(place) != recipe.record:
+    if read_record(place) != recipe.record or not has_whole(place.parent, DISTRIBUTION):
         raise ProvisionError(f"{wheel.name} was installed but is not what {python} finds; see {log}.")
     return recipe.record
 

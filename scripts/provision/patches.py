@@ -22,12 +22,20 @@ from provision.failure import ProvisionError, run_main
 from provision.upstream import Upstream, read_upstream
 
 _LLAMA_CPP = Path("vendor") / "llama.cpp"
+# What editors, patch, git and desktops leave beside a file, besides names that begin with a dot.
+_LEFTOVER = re.compile(r".*(~|\.(orig|rej|bak|swp|swo|tmp|pyc))|#.*#|__pycache__")
 _VERSION_LINE = re.compile(r'^__version__ = "([^"]*)"$', re.MULTILINE)
 
 
 def patch_files(patches: Path) -> list[Path]:
-    """Every file under `patches/` that decides what is built: all but what is for people to read."""
-    return [path for path in patches.rglob("*") if path.is_file() and path.suffix != ".md"]
+    """Every file under `patches/` that decides what is built, sorted.
+
+    That is all but what is for people to read (`*.md`), hidden files and folders, and what editors and patch
+    leave behind.
+    """
+    return sorted(
+        path for path in patches.rglob("*") if path.is_file() and _decides(path.relative_to(patches))
+    )
 
 
 def apply_all(source: Path, patches: Path) -> None:
@@ -43,8 +51,9 @@ def apply_all(source: Path, patches: Path) -> None:
     """
     upstream = read_upstream(patches / "upstream.toml")
     for folder, target in (("llama.cpp", source / _LLAMA_CPP), ("llama-cpp-python", source)):
-        for path in sorted((patches / folder).glob("*.patch")):
-            apply_patch(path, target, upstream)
+        for path in patch_files(patches / folder):
+            if _is_patch(path.relative_to(patches / folder)):
+                apply_patch(path, target, upstream)
     copy_new_files(patches / "llama.cpp", source / _LLAMA_CPP)
     set_version(source / "llama_cpp" / "__init__.py", upstream)
 
@@ -79,18 +88,14 @@ def apply_patch(path: Path, root: Path, upstream: Upstream) -> None:
 
 
 def copy_new_files(folder: Path, root: Path) -> None:
-    """Copy every file of `folder` but its top-level patches to the same place under `root`.
+    """Copy every file of `folder` that decides something, but its top-level patches, to its place under `root`.
 
     Raises:
         ProvisionError: upstream has a file of that name.
     """
-    for path in sorted(folder.rglob("*")):
+    for path in patch_files(folder):
         relative = path.relative_to(folder)
-        if (
-            not path.is_file()
-            or path.suffix == ".md"
-            or (len(relative.parts) == 1 and path.suffix == ".patch")
-        ):
+        if _is_patch(relative):
             continue
         target = root / relative
         if target.exists():
@@ -115,6 +120,16 @@ def set_version(module: Path, upstream: Upstream) -> None:
     module.write_text(
         _VERSION_LINE.sub(f'__version__ = "{upstream.patched_version}"', text), encoding="utf-8"
     )
+
+
+def _decides(relative: Path) -> bool:
+    return relative.suffix != ".md" and not any(
+        part.startswith(".") or _LEFTOVER.fullmatch(part) for part in relative.parts
+    )
+
+
+def _is_patch(relative: Path) -> bool:
+    return len(relative.parts) == 1 and relative.suffix == ".patch"
 
 
 def _fits(hunk: list[bytes], lines: list[bytes]) -> bool:

@@ -1,4 +1,4 @@
-"""The build tools, in an environment of their own: a recent pip, scikit-build-core, patch-ng, CMake, Ninja.
+"""The build tools, in an environment of their own: pip, scikit-build-core, hatchling, patch-ng, CMake, Ninja.
 
 They live in the cache, apart from the project's environment, so that an interrupted build can go on with
 the very tools it began with, and so that nothing of them is left in the person's environment.
@@ -22,6 +22,9 @@ from provision.progress import Progress
 
 # pip from 24.1 on can report a download's progress in a form that programs read.
 _ALWAYS = ("pip>=24.1", "scikit-build-core[pyproject]>=0.10", "patch-ng>=1.18")
+PROJECT_BUILD = ("hatchling>=1.27", "editables>=0.5")
+"""What builds ropewalk itself: pyproject.toml's `build-system.requires` (a test compares the two)."""
+
 _CMAKE_MINIMUM = (3, 21)
 _PIP_PROGRESS = re.compile(r"Progress (\d+) of (\d+)")
 _PIP_COLLECTING = re.compile(r"Collecting ([\w.-]+)")
@@ -60,7 +63,7 @@ def ensure_tools(cache: Path, log: Path) -> Tools:
     Raises:
         ProvisionError: they cannot be installed.
     """
-    requirements = (*_ALWAYS, *_missing_programs())
+    requirements = (*_ALWAYS, *PROJECT_BUILD, *_missing_programs())
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     digest = hashlib.sha256("\n".join(requirements).encode()).hexdigest()[:8]
     tools = Tools(cache / f"tools-{version}-{digest}", log)

@@ -30,6 +30,9 @@ from provision.upstream import Upstream, fetch_sdist, read_upstream, unpack
 RECORD = "ropewalk_build.json"
 """The file in the wheel's `llama_cpp/` that says what it was built from."""
 
+KEPT_WHEELS = 3
+"""How many built wheels stay in the cache: those used last."""
+
 _COMMON_OPTIONS = ("-DLLAVA_BUILD=OFF",)  # vision: its library is large and nothing here uses it
 _PREPARED = "prepared"  # the file in the build folder that says which recipe's source is there
 _EXPECTED_BUILD_SECONDS = 240.0  # on two cores, without ccache
@@ -127,6 +130,8 @@ def ensure_wheel(
     """
     kept = cache / "wheels" / recipe.key
     with exclusive(cache / "lock", "building the library") as lock:
+        if kept.is_dir():
+            os.utime(kept)  # the time of its last use, before others are pruned
         found = list(kept.glob("*.whl"))
         build = cache / "build"
         if not found or (keep_build and not _is_prepared(build, recipe)):
@@ -137,8 +142,16 @@ def ensure_wheel(
             _build(recipe, build, kept, tools, jobs=jobs or default_jobs(), lock=lock)
             if not keep_build:
                 shutil.rmtree(build)
+            prune_wheels(kept.parent)
             found = list(kept.glob("*.whl"))
     return found[0]
+
+
+def prune_wheels(folder: Path) -> None:
+    """Remove all but the `KEPT_WHEELS` wheels that were used last. The caller holds the cache's lock."""
+    by_use = sorted(folder.glob("[!.]*"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in by_use[KEPT_WHEELS:]:
+        shutil.rmtree(path)
 
 
 def default_jobs() -> int:
@@ -240,6 +253,7 @@ def _build(recipe: Recipe, build: Path, kept: Path, tools: Tools, *, jobs: int, 
             )
         shutil.rmtree(kept, ignore_errors=True)
         made[0].parent.rename(kept)
+        os.utime(kept)
 
 
 def _compiler_version(environment: Mapping[str, str]) -> str:
