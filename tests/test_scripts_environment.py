@@ -161,6 +161,16 @@ def test_the_cache_is_where_the_application_looks(monkeypatch: pytest.MonkeyPatc
         assert cache_dir() == Path(platformdirs.user_cache_dir("ropewalk")) == tmp_path / "ropewalk"
 
 
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS has its own place for caches")
+@pytest.mark.parametrize("value", ["", "rel/x", "~/x", " "])
+def test_a_cache_that_is_no_absolute_path_counts_for_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, value: str
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", value)
+    assert cache_dir() == Path(platformdirs.user_cache_dir("ropewalk")) == tmp_path / ".cache" / "ropewalk"
+
+
 def test_one_run_waits_for_another(tmp_path: Path) -> None:
     code = (
         "import sys\nfrom pathlib import Path\nfrom provision.lock import exclusive\n"

@@ -158,3 +158,24 @@ def test_what_people_read_decides_nothing(patches: Path) -> None:
     (patches / "README.md").write_text("words", encoding="utf-8")
     (patches / "llama.cpp/1.patch").write_text("", encoding="utf-8")
     assert {path.name for path in patch_files(patches)} == {"upstream.toml", "1.patch"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(".new.cpp.swp", "new.cpp.orig", "new.cpp.rej", "new.cpp~", "new.cpp.bak", "#new.cpp#", ".DS_Store"),
+        *("._01-first.patch", ".hidden/new.cpp", "__pycache__/new.cpython-311.pyc"),
+    ],
+)
+def test_what_programs_leave_behind_decides_nothing(source: Path, patches: Path, name: str) -> None:
+    (patches / "llama.cpp/src").mkdir()
+    (patches / "llama.cpp/src/new.cpp").write_text("new", encoding="utf-8")
+    before = patch_files(patches)
+    for folder in ("llama.cpp", "llama.cpp/src"):
+        path = patches / folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("left behind", encoding="utf-8")
+    assert patch_files(patches) == before
+    apply_all(source, patches)
+    files = [path.name for path in (source / "vendor/llama.cpp").rglob("*") if path.is_file()]
+    assert sorted(files) == ["a.cpp", "new.cpp"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 import stat
 from pathlib import Path
 
@@ -94,6 +95,30 @@ def test_a_kept_wheel_is_reused_without_any_tool(
     other = dataclasses.replace(RECIPE, patches="changed")
     with pytest.raises(AssertionError, match="begun"):
         ensure_wheel(other, patches, tmp_path / "cache")
+
+
+def test_the_wheels_used_last_are_kept(
+    patches: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheels = tmp_path / "wheels"
+    for age, name in enumerate(["d", "c", "b", "a", RECIPE.key]):  # the one in use has the longest past
+        (wheels / name).mkdir(parents=True)
+        (wheels / name / "pkg.whl").touch()
+        os.utime(wheels / name, (1000 - age, 1000 - age))
+    assert ensure_wheel(RECIPE, patches, tmp_path) == wheels / RECIPE.key / "pkg.whl"
+    assert len(list(wheels.iterdir())) == 5  # nothing was built
+
+    def build(_: Recipe, build: Path, kept: Path, *__: object, **___: object) -> None:
+        build.mkdir()
+        kept.mkdir()
+        (kept / "new.whl").touch()
+
+    monkeypatch.setattr(wheel, "ensure_tools", lambda *_: None)
+    monkeypatch.setattr(wheel, "_prepare_source", lambda *_, **__: None)
+    monkeypatch.setattr(wheel, "_build", build)
+    other = dataclasses.replace(RECIPE, patches="changed")
+    assert ensure_wheel(other, patches, tmp_path) == wheels / other.key / "new.whl"
+    assert {path.name for path in wheels.iterdir()} == {other.key, RECIPE.key, "d"}
 
 
 def test_the_record_tells_a_patched_package_from_a_stock_one(tmp_path: Path) -> None:

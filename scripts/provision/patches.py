@@ -88,7 +88,7 @@ def apply_patch(path: Path, root: Path, upstream: Upstream) -> None:
 
 
 def copy_new_files(folder: Path, root: Path) -> None:
-    """Copy every file of `folder` that decides something, but its top-level patches, to its place under `root`.
+    """Copy every file of `folder` but its top-level patches to the same place under `root`.
 
     Raises:
         ProvisionError: upstream has a file of that name.

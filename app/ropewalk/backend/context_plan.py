@@ -1,6 +1,7 @@
 """The patched library's context-plan API (`llama-context-plan.h`), typed.
 
-Every function raises `LibraryNotPatchedError` in a stock build, where the C symbols are absent.
+Every function raises `LibraryNotPatchedError` in a stock build, where the C symbols are absent, and in an
+older build of the patch, where some are.
 """
 
 from __future__ import annotations
@@ -14,38 +15,11 @@ from llama_cpp import llama_cpp as capi
 
 from ropewalk.backend.errors import PlanRefusedError
 from ropewalk.backend.library import require_patched
+from ropewalk.backend.plan_api import SIGNATURES, ContextPlanParams
 from ropewalk_plan.plan import SCHEMA, ContextPlan, PositionKind, PositionMap, ScheduleStep
 
 _POSITION_KINDS = (PositionKind.IDENTITY, PositionKind.PERIODIC, PositionKind.MIRRORED)
 """By their numbers in the C struct."""
-
-
-class ContextPlanParams(ctypes.Structure):
-    """`struct llama_context_plan_params`, field for field."""
-
-    _fields_ = (
-        ("schema", ctypes.c_uint32),
-        ("native", ctypes.c_uint32),
-        ("train_length", ctypes.c_uint32),
-        ("target_length", ctypes.c_uint32),
-        ("n_steps", ctypes.c_uint32),
-        ("n_pairs", ctypes.c_uint32),
-        ("n_rope_layers", ctypes.c_uint32),
-        ("position_kind", ctypes.c_uint32),
-        ("position_period", ctypes.c_uint32),
-        ("position_first_pair", ctypes.c_uint32),
-        ("logn_length", ctypes.c_uint32),
-        ("n_windows", ctypes.c_uint32),
-        ("n_sinks", ctypes.c_uint32),
-        ("streaming", ctypes.c_uint32),
-        ("method", ctypes.c_char_p),
-        ("options", ctypes.c_char_p),
-        ("step_lengths", ctypes.POINTER(ctypes.c_uint32)),
-        ("step_factors", ctypes.POINTER(ctypes.c_float)),
-        ("step_attention_factors", ctypes.POINTER(ctypes.c_float)),
-        ("rope_layers", ctypes.POINTER(ctypes.c_uint32)),
-        ("windows", ctypes.POINTER(ctypes.c_uint32)),
-    )
 
 
 def get_plan(model: int) -> tuple[ContextPlan, bool] | None:
@@ -173,15 +147,7 @@ def _floats(values: Sequence[float]) -> ctypes.Array[ctypes.c_float] | None:
 @cache
 def _functions() -> dict[str, Any]:
     require_patched("A context plan")
-    params = ctypes.POINTER(ContextPlanParams)
-    signatures: dict[str, tuple[Any, list[Any]]] = {
-        "llama_model_plan_get": (ctypes.c_bool, [ctypes.c_void_p, params]),
-        "llama_model_plan_set": (ctypes.c_int32, [ctypes.c_void_p, params]),
-        "llama_context_plan_reserve": (ctypes.c_int32, [ctypes.c_void_p, ctypes.c_uint32]),
-        "llama_context_plan_length": (ctypes.c_uint32, [ctypes.c_void_p]),
-        "llama_context_plan_last_error": (ctypes.c_char_p, []),
-    }
-    functions = {name: getattr(capi._lib, name) for name in signatures}
-    for name, (result, arguments) in signatures.items():
-        functions[name].restype, functions[name].argtypes = result, arguments
+    functions = {name: getattr(capi._lib, name) for name in SIGNATURES}
+    for name, (result, arguments) in SIGNATURES.items():
+        functions[name].restype, functions[name].argtypes = result, list(arguments)
     return functions

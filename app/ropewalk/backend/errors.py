@@ -16,7 +16,7 @@ class PlanRefusedError(BackendError):
 
 
 class LibraryNotPatchedError(BackendError):
-    """The loaded llama.cpp is a stock build, and what was asked needs the patched one."""
+    """The loaded llama.cpp is a stock build or an older patched one, and what was asked needs the current one."""
 
 
 class ContextError(BackendError):

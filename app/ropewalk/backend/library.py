@@ -12,6 +12,8 @@ from llama_cpp import llama_cpp as capi
 
 from ropewalk.backend import native_log
 from ropewalk.backend.errors import LibraryNotPatchedError
+from ropewalk.backend.plan_api import SIGNATURES
+from ropewalk_plan.plan import SCHEMA
 
 __all__ = [
     "DeviceInfo",
@@ -53,8 +55,9 @@ class LibraryInfo:
     Attributes:
         version: of llama-cpp-python, with its local label.
         path: the shared library's file.
-        patched: whether it has the context-plan API.
-        build: the patch's own version (`ropewalk.1`), "" in a stock build.
+        patched: whether it has all of the context-plan API that this version uses.
+        build: the patch's own version (`ropewalk.1`), "" in a stock build. With `patched` false, that of an
+            older build, which this version does not use.
         plan_schema: the newest plan schema it reads, 0 in a stock build.
         devices: what ggml computes on.
         system_info: llama.cpp's line of CPU features.
@@ -74,11 +77,11 @@ def library_info() -> LibraryInfo:
     import llama_cpp  # noqa: PLC0415  # the package, for its version alone
 
     initialize()
-    build, schema = _patch()
+    build, schema, _ = _patch()
     return LibraryInfo(
         version=str(llama_cpp.__version__),
         path=str(Path(capi._lib._name).resolve()),
-        patched=bool(build),
+        patched=is_patched(),
         build=build,
         plan_schema=schema,
         devices=devices(),
@@ -94,23 +97,32 @@ def initialize() -> None:
 
 
 def is_patched() -> bool:
-    """Whether the library has the context-plan API."""
-    return bool(_patch()[0])
+    """Whether the library has all of the context-plan API that this version uses."""
+    build, schema, missing = _patch()
+    return bool(build) and schema >= SCHEMA and not missing
 
 
 def require_patched(what: str) -> None:
-    """Raises an error unless the library is the patched one.
+    """Raises an error unless the library is the patched one, as new as this version needs it.
 
     Args:
         what: the sentence's beginning: what needs it.
 
     Raises:
-        LibraryNotPatchedError: the library is a stock build.
+        LibraryNotPatchedError: the library is a stock build, or an older build of the patch.
     """
-    if not is_patched():
+    if is_patched():
+        return
+    build, schema, missing = _patch()
+    if not build:
         raise LibraryNotPatchedError(
             f"{what} needs the patched llama.cpp, and a stock build is loaded: run ./scripts/setup"
         )
+    lacks = f"it has no {missing[0]}" if missing else f"it reads plans up to schema {schema}, not {SCHEMA}"
+    raise LibraryNotPatchedError(
+        f"{what} needs a newer build of the patched llama.cpp than the one loaded ({build}: {lacks}): "
+        "run ./scripts/setup"
+    )
 
 
 def devices() -> tuple[DeviceInfo, ...]:
@@ -124,14 +136,15 @@ def gpu_devices() -> tuple[DeviceInfo, ...]:
     return tuple(device for device in devices() if device.kind in ("gpu", "igpu"))
 
 
-def _patch() -> tuple[str, int]:
-    """(build, newest plan schema), ("", 0) for a stock build."""
+def _patch() -> tuple[str, int, tuple[str, ...]]:
+    """(build, newest plan schema, functions that are missing); ("", 0, ...) for a stock build."""
     build = getattr(capi._lib, "llama_context_plan_build", None)
     schema = getattr(capi._lib, "llama_context_plan_schema", None)
+    missing = tuple(name for name in SIGNATURES if getattr(capi._lib, name, None) is None)
     if build is None or schema is None:
-        return "", 0
+        return "", 0, missing
     build.restype, schema.restype = ctypes.c_char_p, ctypes.c_uint32
-    return (build() or b"").decode("utf-8", "replace"), int(schema())
+    return (build() or b"").decode("utf-8", "replace"), int(schema()), missing
 
 
 def _device(index: int) -> DeviceInfo:

@@ -78,14 +78,9 @@ def _as_json(library: LibraryInfo, report: IdentityReport | None) -> dict[str, A
 
 
 def _lines(library: LibraryInfo) -> list[tuple[str, str]]:
-    patched = (
-        f"patched ({library.build}, plans up to schema {library.plan_schema})"
-        if library.patched
-        else "a stock build: only plans that are native run extended; ./scripts/setup builds the patched one"
-    )
     return [
         ("library", library.path),
-        ("", f"llama-cpp-python {library.version}, {patched}"),
+        ("", f"llama-cpp-python {library.version}, {_patch(library)}"),
         *(
             ("device", f"{d.name}: {d.description} ({d.kind}, {size(d.memory_total)})")
             for d in library.devices
@@ -93,3 +88,10 @@ def _lines(library: LibraryInfo) -> list[tuple[str, str]]:
         *_versions().items(),
         ("cache", str(user_cache_path("ropewalk"))),
     ]
+
+
+def _patch(library: LibraryInfo) -> str:
+    if library.patched:
+        return f"patched ({library.build}, plans up to schema {library.plan_schema})"
+    kind = f"an older build of the patch ({library.build})" if library.build else "a stock build"
+    return f"{kind}: only plans that are native run extended; ./scripts/setup builds the current one"
