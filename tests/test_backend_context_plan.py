@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ropewalk.backend import context_plan, library
+from ropewalk.backend import context_plan, library, plan_api
 from ropewalk.backend.errors import LibraryNotPatchedError, PlanRefusedError
 from ropewalk.backend.model import Model
 from ropewalk_plan.plan import ContextPlan, PositionKind, PositionMap, ScheduleStep
@@ -63,7 +63,7 @@ def test_a_plan_survives_its_c_form(plan: ContextPlan) -> None:
 
 def test_the_c_form_has_the_layout_of_the_header() -> None:
     """14 u32 and 7 pointers, in the header's order."""
-    params = context_plan.ContextPlanParams
+    params = plan_api.ContextPlanParams
 
     assert ctypes.sizeof(params) == 14 * 4 + 7 * ctypes.sizeof(ctypes.c_void_p)
     assert params.n_steps.offset == 4 * 4
@@ -79,7 +79,7 @@ def test_a_plan_for_no_layer_cannot_be_said() -> None:
 
 
 def test_a_stock_build_has_no_plans(tiny_llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(library, "_patch", lambda: ("", 0))
+    monkeypatch.setattr(library, "_patch", lambda: ("", 0, ()))
     context_plan._functions.cache_clear()
     model = Model.load(tiny_llama)
     try:

@@ -41,7 +41,7 @@ def test_the_cpu_is_a_device() -> None:
 
 
 def test_a_stock_build_is_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(library.capi, "_lib", Library(build=None))
+    monkeypatch.setattr("ropewalk.backend.library.capi._lib", Library(build=None))
 
     with pytest.raises(LibraryNotPatchedError, match=r"^A rope needs the patched .* run \./scripts/setup$"):
         library.require_patched("A rope")
@@ -49,7 +49,7 @@ def test_a_stock_build_is_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatc
 
 def test_an_older_build_of_the_patch_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        library.capi, "_lib", Library(build=b"ropewalk.1", lacks="llama_context_plan_reserve")
+        "ropewalk.backend.library.capi._lib", Library(build=b"ropewalk.1", lacks="llama_context_plan_reserve")
     )
 
     assert not library.is_patched()
@@ -62,7 +62,7 @@ def test_an_older_build_of_the_patch_is_told_apart(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_build_for_older_plans_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(library.capi, "_lib", Library(build=b"ropewalk.2"))
+    monkeypatch.setattr("ropewalk.backend.library.capi._lib", Library(build=b"ropewalk.2"))
     assert library.is_patched()
     monkeypatch.setattr(library, "SCHEMA", 2)
 

@@ -269,7 +269,7 @@ def test_a_stock_build_refuses_what_it_would_run_wrongly(
 ) -> None:
     path = tmp_path / "planned.gguf"
     write_tiny_model(path, extra_keys=lambda writer: _add_plan_keys(writer, native=False))
-    monkeypatch.setattr(library, "_patch", lambda: ("", 0))
+    monkeypatch.setattr(library, "_patch", lambda: ("", 0, ()))
 
     with pytest.raises(LibraryNotPatchedError, match=r"plan of .*planned\.gguf needs the patched llama\.cpp"):
         Model.load(path)
@@ -278,7 +278,7 @@ def test_a_stock_build_refuses_what_it_would_run_wrongly(
 def test_a_stock_build_runs_native_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "native.gguf"
     write_tiny_model(path, extra_keys=lambda writer: _add_plan_keys(writer, native=True))
-    monkeypatch.setattr(library, "_patch", lambda: ("", 0))
+    monkeypatch.setattr(library, "_patch", lambda: ("", 0, ()))
 
     Model.load(path).close()
 

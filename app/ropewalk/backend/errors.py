@@ -16,7 +16,7 @@ class PlanRefusedError(BackendError):
 
 
 class LibraryNotPatchedError(BackendError):
-    """The loaded llama.cpp is a stock build or an older patched one, and what was asked needs the current one."""
+    """What was asked needs the patched llama.cpp, and the one loaded is a stock build or an older one."""
 
 
 class ContextError(BackendError):
