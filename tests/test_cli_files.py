@@ -135,6 +135,30 @@ class TestBake:
         assert ropewalk("bake", tiny_llama, target, *self.METHOD, "--force").exit_code == 0
         assert GGUFReader(target).fields["ropewalk.schema"].contents() == 1
 
+    def test_standard_output_is_no_target(
+        self, ropewalk: Ropewalk, tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        for target in (("-",), ("-o", "-")):
+            outcome = ropewalk("bake", tiny_llama, *target, *self.METHOD)
+            assert outcome.exit_code == 2
+            assert "cannot go to stdout; name a file" in outcome.sentence
+        assert list(tmp_path.iterdir()) == []
+
+    def test_pipes(self, ropewalk: Ropewalk, tiny_llama: Path, tmp_path: Path) -> None:
+        """Neither waited on nor replaced."""
+        pipe = tmp_path / "pipe.gguf"
+        os.mkfifo(pipe)
+        for exit_code, arguments in (
+            (2, ("bake", tiny_llama, pipe, *self.METHOD, "--force")),
+            (3, ("bake", pipe, tmp_path / "out.gguf", *self.METHOD)),
+            (3, ("inspect", pipe)),
+        ):
+            outcome = ropewalk(*arguments)
+            assert outcome.exit_code == exit_code
+            assert "pipe.gguf is no regular file" in outcome.sentence
+        assert pipe.is_fifo()
+
     def test_the_source_is_no_target(self, ropewalk: Ropewalk, tiny_llama: Path) -> None:
         before = tiny_llama.read_bytes()
         outcome = ropewalk("bake", tiny_llama, tiny_llama, *self.METHOD, "--force")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cli_running import CommandLine
 from fake_engine import DPROPE_LIKE, LOGN_LIKE, FakeEngine, noting
 from ropewalk.engine import DoesNotFitError, IdentityResult, LibraryNotPatched, ModelLoadError
+from ropewalk.evaluation.results import write_json
 
 
 @pytest.fixture
@@ -62,6 +66,60 @@ class TestPasskey:
         assert outcome.exit_code == 0, "cells that fail are a result"
         assert re.search(r"^400 +0/2$", outcome.stdout, re.MULTILINE)
         assert len(re.findall(r"^400 +0\.5 +[12] +miss .* 123456$", outcome.stdout, re.MULTILINE)) == 2
+
+    def test_a_full_disk_costs_the_file_and_not_the_measurement(
+        self, command: CommandLine, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(_: Path, __: dict[str, Any]) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr("ropewalk.cli.results_target.write_json", full)
+        file = tmp_path / "results.json"
+        outcome = command("passkey", model, "--lengths", "400,800", "--depths", "0.1,0.9", "--json", file)
+        assert outcome.exit_code == 1
+        assert outcome.sentence == f"{file} could not be written (No space left on device); going on without."
+        assert re.search(r"^400 +1/1 +1/1$", outcome.stdout, re.MULTILINE)
+        assert len(re.findall(r"\bhit\b", outcome.stdout)) == 4
+
+    def test_a_disk_that_has_room_again(
+        self, command: CommandLine, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Only the first of three writes fails."""
+        writes = iter([False, True, True])
+
+        def full_once(path: Path, value: dict[str, Any]) -> None:
+            if not next(writes):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            write_json(path, value)
+
+        monkeypatch.setattr("ropewalk.cli.results_target.write_json", full_once)
+        file = tmp_path / "results.json"
+        outcome = command("passkey", model, "--lengths", "400", "--depths", "0.1,0.9", "--json", file)
+        assert outcome.exit_code == 0
+        assert "could not be written" in outcome.sentence
+        assert json.loads(file.read_text())["complete"] is True
+
+    def test_a_results_file_that_is_none(self, command: CommandLine, model: Path, tmp_path: Path) -> None:
+        pipe, link = tmp_path / "pipe", tmp_path / "link"
+        os.mkfifo(pipe)
+        link.symlink_to(tmp_path / "missing")
+        for path, words in ((pipe, "no regular file"), (link, "leads nowhere"), (tmp_path, "is a folder")):
+            outcome = command("passkey", model, "--lengths", "400", "--json", path, "--force")
+            assert outcome.exit_code == 2
+            assert words in outcome.sentence and str(path) in outcome.sentence
+        assert pipe.is_fifo() and link.is_symlink()
+
+    def test_a_link_to_a_results_file_is_followed(
+        self, command: CommandLine, model: Path, tmp_path: Path
+    ) -> None:
+        real, link = tmp_path / "real.json", tmp_path / "link.json"
+        real.write_text("precious")
+        link.symlink_to("real.json")
+        assert command("passkey", model, "--lengths", "400", "--json", link).exit_code == 2
+        assert real.read_text() == "precious"
+        assert command("passkey", model, "--lengths", "400", "--json", link, "--force").exit_code == 0
+        assert link.is_symlink()
+        assert json.loads(real.read_text())["complete"] is True
 
     def test_json_on_stdout_is_all_there(self, command: CommandLine, model: Path) -> None:
         outcome = command("passkey", model, "--lengths", "400", "--depths", "0.5", "--json", "-")

@@ -25,7 +25,7 @@ from ropewalk_convert.bake import BakeResult, bake
     help="The file to write, if not given after IN.",
 )
 @method_options
-@click.option("--force", is_flag=True, help="Replace OUT if it exists.")
+@click.option("--force", is_flag=True, help="Replace OUT if it exists; of a link, the file it names.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was baked as one JSON object.")
 def bake_command(
     *,
@@ -64,6 +64,10 @@ def _one_target(target: Path | None, output: Path | None) -> Path:
     path = target or output
     if path is None:
         raise click.UsageError("Missing OUT, the file to write.", click.get_current_context())
+    if str(path) == "-":
+        raise click.UsageError(
+            "OUT is -, and a GGUF file cannot go to stdout; name a file.", click.get_current_context()
+        )
     return path
 
 

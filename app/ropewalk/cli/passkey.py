@@ -78,12 +78,13 @@ def passkey_command(
         except KeyboardInterrupt:
             results.finish(record(complete=False))
             _print_tables(done, results)
-            kept = f", kept in {results.path}" if results.path and done else ""
+            kept = f", kept in {results.path}" if results.kept else ""
             raise KeyboardInterrupt(
                 f"Interrupted with {len(done)} of {len(tasks)} cells done{kept}."
             ) from None
     results.finish(record(complete=True))
     _print_tables(done, results)
+    results.require_kept()
 
 
 def _run_all(

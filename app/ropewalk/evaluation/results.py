@@ -22,9 +22,12 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file under a temporary name beside it, renamed only when whole.
 
+    A link is followed: it stays, and the file that it names is replaced.
+
     Raises:
         OSError: it cannot be written; what stood under the name still does.
     """
+    path = path.resolve() if path.is_symlink() else path
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     temporary = Path(name)
     try:
