@@ -11,6 +11,7 @@ import select
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -252,7 +253,7 @@ class TestRunning:
         assert outcome.exit_code == 3
         assert name in outcome.sentence
 
-    @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+    @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
     def test_interrupted(self, mirrored: Path, tmp_path: Path, signal_number: int) -> None:
         """Ctrl-C goes to all processes of the terminal; what is done is kept, and nothing else is left."""
         results = tmp_path / "results"
@@ -280,6 +281,84 @@ class TestRunning:
         assert len(kept["results"]) >= 1
         assert list(results.iterdir()) == [file]
         until(lambda: not group_exists(process.pid))
+
+
+class TestKilled:
+    """A bake that is stopped from outside leaves nothing: it is held up in the middle by its reader."""
+
+    def bake(self, model: Path, target: Path, *, before: str = "") -> subprocess.Popen[str]:
+        script = f"""
+            import signal, sys, time
+            from ropewalk_convert import gguf_copy
+            {before}
+            gguf_copy._CHUNK = 1000
+            sys.argv = ["ropewalk", "bake", {str(model)!r}, {str(target)!r}, *{TestBake.METHOD!r}]
+            from ropewalk.cli import progress
+            progress._Lines.update = lambda self, done, total: (print(done, flush=True), time.sleep(0.01))
+            from ropewalk.cli.main import main
+            sys.exit(main())
+        """
+        return subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(script)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(),
+        )
+
+    @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+    def test_nothing_is_left(self, tiny_llama: Path, tmp_path: Path, signal_number: int) -> None:
+        process = self.bake(tiny_llama, tmp_path / "out.gguf")
+        assert process.stdout is not None and process.stdout.readline()
+        process.send_signal(signal_number)
+        _, stderr = process.communicate(timeout=60)
+        assert (process.returncode, stderr) == (130, "ropewalk: Interrupted.\n")
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_signal_that_is_ignored_stays_so(self, tiny_llama: Path, tmp_path: Path) -> None:
+        """`nohup ropewalk bake ...`"""
+        process = self.bake(
+            tiny_llama, tmp_path / "out.gguf", before="signal.signal(signal.SIGHUP, signal.SIG_IGN)"
+        )
+        assert process.stdout is not None and process.stdout.readline()
+        process.send_signal(signal.SIGHUP)
+        process.communicate(timeout=60)
+        assert process.returncode == 0
+        assert [path.name for path in tmp_path.iterdir()] == ["out.gguf"]
+
+
+class TestClosedStreams:
+    """Started with `>&-` and the like, by a shell."""
+
+    def run(self, redirection: str, *arguments: str | Path) -> Outcome:
+        done = subprocess.run(
+            ["sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, "-m", "ropewalk", *arguments],
+            capture_output=True,
+            text=True,
+            env=environment(),
+            timeout=120,
+            check=False,
+        )
+        return Outcome(done.returncode, done.stdout, done.stderr)
+
+    @pytest.mark.parametrize("redirection", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+    def test_exit_codes_are_the_same(self, tiny_llama: Path, tmp_path: Path, redirection: str) -> None:
+        assert self.run(redirection, "inspect", tiny_llama).exit_code == 0
+        missing = self.run(redirection, "inspect", tmp_path / "missing.gguf")
+        assert missing.exit_code == 3
+        assert missing.stderr == "" or missing.sentence.startswith(str(tmp_path / "missing.gguf"))
+        target = tmp_path / "out.gguf"
+        assert self.run(redirection, "bake", tiny_llama, target, *TestBake.METHOD).exit_code == 0
+        assert GGUFReader(target).fields["ropewalk.method"].contents() == "extra-mpe"
+        assert run_process("inspect", target).exit_code == 0, "nothing was printed into it"
+
+    @pytest.mark.usefixtures("patched_library")
+    def test_ask(self, tiny_llama: Path, text: Path) -> None:
+        arguments = ("ask", tiny_llama, text, "-q", "the thing?", "--max-tokens", "2", "--threads", "1")
+        for redirection in (">&-", "<&- >&- 2>&-"):
+            outcome = self.run(redirection, *arguments, "--beyond")
+            assert outcome.exit_code == 0, outcome
+            assert "Traceback" not in outcome.stderr
 
 
 @pytest.mark.usefixtures("patched_library")

@@ -10,6 +10,7 @@ from importlib import import_module
 
 import click
 
+from ropewalk.cli.standard_streams import drop_unwritten, tell
 from ropewalk.cli.verbs import ropewalk
 
 TRACEBACK_VARIABLE = "ROPEWALK_TRACEBACK"
@@ -28,13 +29,14 @@ def run(arguments: Sequence[str]) -> int:
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except BrokenPipeError:  # the reader, `head` for one, has had enough
-        _discard_stdout()
+        drop_unwritten()
         return 1
     except (Exception, KeyboardInterrupt) as error:
         if os.environ.get(TRACEBACK_VARIABLE):
             traceback.print_exc()
         sentence, exit_code = _report(error)
-        sys.stderr.write(f"ropewalk: {sentence}\n")
+        tell(sentence)
+        drop_unwritten()
         return exit_code
     return 0
 
@@ -50,8 +52,3 @@ def _report(error: BaseException) -> tuple[str, int]:
         return " ".join(error.format_message().split()), error.exit_code
     report: tuple[str, int] = import_module("ropewalk.cli.failures").report(error)
     return report
-
-
-def _discard_stdout() -> None:
-    """Let what is still buffered go nowhere, so that the interpreter's last flush does not fail too."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
