@@ -9,13 +9,16 @@ import signal
 import subprocess
 import sys
 import time
+import venv
 import zipfile
 from pathlib import Path
+from typing import ClassVar
 
 import platformdirs
 import pytest
 
-from provision import environment
+from installed_files import lay
+from provision import environment, library
 from provision.cache import cache_dir
 from provision.commands import run_logged
 from provision.demo_model import extract
@@ -23,13 +26,14 @@ from provision.environment import (
     Checkout,
     Stamp,
     declared_extras,
-    environment_is_healthy,
     read_stamp,
     set_up,
 )
 from provision.failure import INTERRUPTED, USAGE, ProvisionError
+from provision.library import ensure_library
 from provision.lock import exclusive
 from provision.progress import Progress, duration
+from provision.tools import PROJECT_BUILD
 from provision.wheel import RECORD
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,38 +53,63 @@ y = []
 ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # sha256 of "abc"
 
 
+VERSION = "{}.{}".format(*sys.version_info)
+
+
+def _site(checkout: Checkout) -> Path:
+    return checkout.environment / "lib" / f"python{VERSION}" / "site-packages"
+
+
+def _stamp(checkout: Checkout, extras: tuple[str, ...] = ("dev",), backend: str = "auto") -> None:
+    stamp = Stamp(checkout.contents(), extras, backend, "k", ("click", "llama-cpp-python", "ropewalk"))
+    environment.write_stamp(checkout.stamp, stamp)
+
+
 @pytest.fixture
 def checkout(tmp_path: Path) -> Checkout:
     """A repository with an environment that set-up would accept, by its looks."""
-    checkout = Checkout(tmp_path)
-    (tmp_path / "pyproject.toml").write_text(PYPROJECT, encoding="utf-8")
-    checkout.patches.mkdir()
+    checkout = Checkout(tmp_path / "co")
+    checkout.patches.mkdir(parents=True)
+    (checkout.root / "pyproject.toml").write_text(PYPROJECT, encoding="utf-8")
     (checkout.patches / "1.patch").write_text("one", encoding="utf-8")
-    checkout.python.parent.mkdir(parents=True)
-    checkout.python.symlink_to(sys.executable)
-    version = ".".join(map(str, sys.version_info[:3]))
-    (checkout.environment / "pyvenv.cfg").write_text(f"home = x\nversion = {version}\n", encoding="utf-8")
-    package = checkout.environment / "llama_cpp"
-    package.mkdir()
-    (package / RECORD).write_text('{"key": "k"}', encoding="utf-8")
-    stamp = Stamp(checkout.contents(), ("dev",), "auto", str(package), "k")
-    environment.write_stamp(checkout.stamp, stamp)
+    venv.create(checkout.environment, symlinks=True)
+    site = _site(checkout)
+    pointer = f"{checkout.root / 'app'}\n{checkout.root / 'converters'}"
+    command = f"#!{checkout.python}\nimport sys\n"
+    lay(site, "ropewalk", "0.1.0", {"_ropewalk.pth": pointer, "../../../bin/ropewalk": command})
+    lay(site, "click", "8.5.1", {"click/__init__.py": "import os\n"})
+    lay(
+        site,
+        "llama_cpp_python",
+        "0.3.36+mine.1",
+        {f"llama_cpp/{RECORD}": '{"key": "k"}', "llama_cpp/lib/libllama.so": "ELF"},
+    )
+    _stamp(checkout)
     return checkout
 
 
-@pytest.fixture
-def installs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[str, ...], str, bool]]:
-    """What set-up would install: (extras, backend, whether the environment was healthy)."""
-    calls: list[tuple[tuple[str, ...], str, bool]] = []
+Installs = list[tuple[tuple[str, ...], str, bool, tuple[str, ...]]]
+"""What set-up would install: (extras, backend, whether the environment stays, what is broken in it)."""
 
-    def record(_: Checkout, extras: tuple[str, ...], backend: str, *, healthy: bool, **__: object) -> None:
-        calls.append((extras, backend, healthy))
+
+@pytest.fixture
+def installs(monkeypatch: pytest.MonkeyPatch) -> Installs:
+    """Set-up's calls of `install`, which does nothing."""
+    calls: Installs = []
+
+    def record(
+        _: Checkout,
+        extras: tuple[str, ...],
+        backend: str,
+        *,
+        usable: object,
+        broken: tuple[str, ...],
+        **__: object,
+    ) -> None:
+        calls.append((extras, backend, usable is not None, broken))
 
     monkeypatch.setattr(environment, "install", record)
     return calls
-
-
-Installs = list[tuple[tuple[str, ...], str, bool]]
 
 
 def test_an_environment_up_to_date_is_left_alone(checkout: Checkout, installs: Installs) -> None:
@@ -92,34 +121,112 @@ def test_an_environment_up_to_date_is_left_alone(checkout: Checkout, installs: I
 
 def test_a_missing_extra_is_added_to_those_there(checkout: Checkout, installs: Installs) -> None:
     assert set_up(checkout, ["plots"], None)
-    assert installs == [(("dev", "plots"), "auto", True)]
+    assert installs == [(("dev", "plots"), "auto", True, ())]
 
 
 def test_changed_dependencies_and_patches_are_installed(checkout: Checkout, installs: Installs) -> None:
     (checkout.patches / "1.patch").write_text("two", encoding="utf-8")
     set_up(checkout, [], None)
-    assert installs == [(("dev",), "auto", True)]
+    assert installs == [(("dev",), "auto", True, ())]
     assert not checkout.stamp.exists()  # so that an interrupted run is seen to be one
 
 
 def test_another_backend_is_built_and_then_kept(checkout: Checkout, installs: Installs) -> None:
     set_up(checkout, [], "vulkan")
-    assert installs == [(("dev",), "vulkan", True)]
-    package = str(checkout.environment / "llama_cpp")
-    environment.write_stamp(checkout.stamp, Stamp(checkout.contents(), ("dev",), "vulkan", package, "k"))
+    assert installs == [(("dev",), "vulkan", True, ())]
+    _stamp(checkout, backend="vulkan")
     assert not set_up(checkout, [], None)
 
 
 def test_a_library_that_was_replaced_is_put_back(checkout: Checkout, installs: Installs) -> None:
-    (checkout.environment / "llama_cpp" / RECORD).unlink()
+    (_site(checkout) / "llama_cpp" / RECORD).write_text('{"key": "of another build"}', encoding="utf-8")
     assert set_up(checkout, [], None)
-    assert len(installs) == 1
+    assert installs == [(("dev",), "auto", True, ())]
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("click/__init__.py", "click"),
+        ("../../../bin/ropewalk", "ropewalk"),
+        ("llama_cpp/lib/libllama.so", "llama-cpp-python"),
+        (f"llama_cpp/{RECORD}", "llama-cpp-python"),
+    ],
+)
+def test_what_lacks_a_file_is_installed_again(
+    checkout: Checkout, installs: Installs, path: str, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (_site(checkout) / path).unlink()
+    assert set_up(checkout, ["dev"], None)
+    said = capsys.readouterr().err
+    assert said == f"Files are missing in .venv, of {name}; these are installed again.\n"
+    assert set_up(checkout, ["dev"], None)  # the stamp is gone now: the files themselves tell
+    assert installs == [(("dev",), "auto", True, (name,))] * 2
+
+
+def test_a_distribution_that_is_gone_altogether_is_installed_again(
+    checkout: Checkout, installs: Installs
+) -> None:
+    for path in _site(checkout).glob("click*"):
+        shutil.rmtree(path)
+    assert set_up(checkout, [], None)
+    assert installs == [(("dev",), "auto", True, ("click",))]
 
 
 def test_a_broken_environment_is_made_anew(checkout: Checkout, installs: Installs) -> None:
     checkout.python.unlink()
     set_up(checkout, [], None)
-    assert installs == [(("dev",), "auto", False)]
+    assert installs == [(("dev",), "auto", False, ())]
+
+
+def test_the_environment_of_a_copied_checkout_is_made_anew(
+    checkout: Checkout, installs: Installs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = Checkout(tmp_path / "co2")
+    shutil.copytree(checkout.root, copy.root, symlinks=True)
+    assert set_up(copy, [], None)
+    assert installs == [(("dev",), "auto", False, ())]
+    assert "This checkout was copied or moved" in capsys.readouterr().err
+    assert not set_up(checkout, [], None)
+
+
+def test_an_environment_that_runs_another_checkouts_code_is_mended(
+    checkout: Checkout, installs: Installs
+) -> None:
+    (_site(checkout) / "_ropewalk.pth").write_text("/elsewhere/app\n/elsewhere/converters", encoding="utf-8")
+    assert set_up(checkout, [], None)
+    assert installs == [(("dev",), "auto", True, ())]
+
+
+def test_another_python_asked_for_makes_the_environment_anew(
+    checkout: Checkout, installs: Installs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert not set_up(checkout, [], None, wanted_python=VERSION)
+    assert set_up(checkout, [], None, wanted_python="3.99")
+    assert installs == [(("dev",), "auto", False, ())]
+    assert capsys.readouterr().err == f"$PYTHON is Python 3.99 and .venv has {VERSION}; it is made anew.\n"
+
+
+def test_the_library_is_the_right_one_only_with_its_files(
+    checkout: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Choice:
+        backend, reason = "cpu", "a test"
+
+    class Recipe:
+        record: ClassVar = {"key": "k"}
+
+    def build(*_: object) -> Path:
+        raise AssertionError("a wheel was asked for")
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(library, "choose", lambda *_: Choice())
+    monkeypatch.setattr(library, "make_recipe", lambda *_: Recipe())
+    monkeypatch.setattr(library, "ensure_wheel", build)
+    assert ensure_library(checkout.patches, checkout.python, "auto") == {"key": "k"}
+    (_site(checkout) / "llama_cpp/lib/libllama.so").unlink()
+    with pytest.raises(AssertionError, match="asked for"):
+        ensure_library(checkout.patches, checkout.python, "auto")
 
 
 def test_an_unknown_extra_is_named_before_any_work(checkout: Checkout, installs: Installs) -> None:
@@ -127,17 +234,6 @@ def test_an_unknown_extra_is_named_before_any_work(checkout: Checkout, installs:
         set_up(checkout, ["def"], None)
     assert failure.value.exit_code == USAGE
     assert installs == []
-
-
-def test_health_sees_a_python_that_changed_under_the_environment(checkout: Checkout) -> None:
-    assert environment_is_healthy(checkout.environment)
-    config = checkout.environment / "pyvenv.cfg"
-    config.write_text("home = x\nversion = 3.9.2\n", encoding="utf-8")
-    assert not environment_is_healthy(checkout.environment)
-    config.unlink()
-    assert not environment_is_healthy(checkout.environment)
-    shutil.rmtree(checkout.environment)
-    assert not environment_is_healthy(checkout.environment)
 
 
 def test_a_stamp_of_another_form_counts_for_nothing(tmp_path: Path) -> None:
@@ -152,6 +248,12 @@ def test_the_extras_are_those_that_a_toml_parser_finds() -> None:
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     assert set(declared_extras(text)) == set(tomllib.loads(text)["project"]["optional-dependencies"])
     assert declared_extras(PYPROJECT) == ("dev", "plots")
+
+
+def test_the_tools_can_build_the_project() -> None:
+    tomllib = pytest.importorskip("tomllib")
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert tomllib.loads(text)["build-system"]["requires"] == list(PROJECT_BUILD)
 
 
 def test_the_cache_is_where_the_application_looks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -316,3 +418,18 @@ def test_without_python_the_remedy_is_said(name: str, tmp_path: Path) -> None:
     assert len(finished.stderr.splitlines()) == 1
     assert "No Python 3.10 or newer was found" in finished.stderr
     assert finished.stdout == ""
+
+
+@pytest.mark.parametrize("python", ["no-such-python", "false"])
+def test_a_python_that_was_asked_for_and_is_none_is_named(python: str) -> None:
+    finished = subprocess.run(
+        [ROOT / "scripts" / "setup"],
+        env={**os.environ, "PYTHON": python},
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert finished.returncode == USAGE
+    assert finished.stderr == (
+        f"PYTHON={python} is no Python 3.10 or newer that runs; set it to one, or unset it.\n"
+    )
