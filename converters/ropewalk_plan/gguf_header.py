@@ -142,6 +142,17 @@ class GgufHeader:
             self._values[key] = _decode(raw, span.type)
         return self._values[key]
 
+    def types(self, key: str) -> tuple[int, ...]:
+        """GGUF's number of the type of `key`, and for an array that of its elements; () for no such key."""
+        span = self.keys.get(key)
+        if span is None:
+            return ()
+        if span.type != GGUFValueType.ARRAY:
+            return (span.type,)
+        with self.path.open("rb") as file:
+            file.seek(span.value_start)
+            return (span.type, struct.unpack("<I", file.read(4))[0])
+
     def has_tensor(self, name: str) -> bool:
         """Whether the file has a tensor of this name."""
         return name in self.tensors

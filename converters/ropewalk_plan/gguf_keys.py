@@ -18,6 +18,9 @@ class GgufKeys(Protocol):
     def value(self, key: str) -> object | None:
         """The value of `key`, arrays as lists; None where there is no such key."""
 
+    def types(self, key: str) -> tuple[int, ...]:
+        """GGUF's number of the type of `key`, and for an array that of its elements; () for no such key."""
+
     def has_tensor(self, name: str) -> bool:
         """Whether there is a tensor of this name."""
 
@@ -34,6 +37,10 @@ class _ReaderKeys:
     def value(self, key: str) -> object | None:
         entry = self._reader.get_field(key)
         return None if entry is None else entry.contents()
+
+    def types(self, key: str) -> tuple[int, ...]:
+        entry = self._reader.get_field(key)
+        return () if entry is None else tuple(int(kind) for kind in entry.types[:2])
 
     def has_tensor(self, name: str) -> bool:
         return any(tensor.name == name for tensor in self._reader.tensors)

@@ -7,7 +7,7 @@ can say in full is said with them (see `native`); the whole plan is always writt
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from gguf import GGUFReader, GGUFValueType
 
@@ -54,6 +54,7 @@ STREAMING_KEY = PREFIX + "attention.streaming"
 _U32, _F32 = GGUFValueType.UINT32, GGUFValueType.FLOAT32
 _BOOL, _STRING = GGUFValueType.BOOL, GGUFValueType.STRING
 _U32_MAX = 2**32 - 1
+_GGUF_TYPES = {int: _U32, bool: _BOOL, str: _STRING}
 
 _Scalar = TypeVar("_Scalar", int, str, bool)
 
@@ -154,9 +155,9 @@ def read_plan(reader: GgufHeader | GGUFReader) -> StoredPlan | None:
             values that are no plan.
     """
     keys = keys_of(reader)
-    schema = keys.value(SCHEMA_KEY)
-    if schema is None:
+    if keys.value(SCHEMA_KEY) is None:
         return None
+    schema = _read(keys, SCHEMA_KEY, 0)
     if schema != SCHEMA:
         raise PlanError(
             f"the file holds a plan of schema {schema}, and this version reads schema {SCHEMA}: "
@@ -180,6 +181,12 @@ def read_plan(reader: GgufHeader | GGUFReader) -> StoredPlan | None:
     if plan.schedule and plan.n_pairs != spec.n_pairs:
         raise PlanError(
             f"the plan has factors for {plan.n_pairs} pairs and the model has {spec.n_pairs}; "
+            "bake the file again from the plain one"
+        )
+    beyond = [layer for layer in plan.rope_layers or () if layer >= spec.n_layer]
+    if beyond:
+        raise PlanError(
+            f"the plan names layer {beyond[0]} and the model has {spec.n_layer}, counted from 0; "
             "bake the file again from the plain one"
         )
     if plan.windows and len(plan.windows) != spec.n_layer:
@@ -242,13 +249,29 @@ def _stock_keys(plan: ContextPlan, said: NativeKeys, arch: str) -> list[KeyValue
 
 
 def _read(keys: GgufKeys, key: str, default: _Scalar) -> _Scalar:
-    """The value under `key`, of the type of `default`, which stands for an absent key."""
+    """The value under `key`, of the GGUF type that goes with `default`, which stands for an absent key."""
+    _check_type(keys, key, (_GGUF_TYPES[type(default)],))
     value = keys.value(key)
     if value is None:
         return default
-    if type(value) is not type(default):
-        raise PlanError(f"the key {key} holds {value!r}; bake the file again from the plain one")
+    assert type(value) is type(default), "the GGUF type was checked"
     return value
+
+
+def _check_type(keys: GgufKeys, key: str, wanted: tuple[GGUFValueType, ...]) -> None:
+    """Refuse what the library refuses: a key of another type than a plan has there, like U64 for U32."""
+    found = keys.types(key)
+    if found and found != wanted:
+        raise PlanError(
+            f"the key {key} holds {_type_words(found)}, and a plan has {_type_words(wanted)} there; "
+            "bake the file again from the plain one"
+        )
+
+
+def _type_words(types: tuple[int, ...]) -> str:
+    """GGUF types in words: `UINT32`, `ARRAY of FLOAT32`."""
+    known = {int(kind): kind.name for kind in GGUFValueType}
+    return " of ".join(known.get(kind, f"type {kind}") for kind in types)
 
 
 def _read_length(keys: GgufKeys, key: str) -> int:
@@ -260,21 +283,20 @@ def _read_length(keys: GgufKeys, key: str) -> int:
 
 
 def _read_integers(keys: GgufKeys, key: str) -> tuple[int, ...]:
-    values = keys.value(key)
-    if values is None:
-        return ()
-    if not isinstance(values, list) or not all(type(v) is int for v in values):
-        raise PlanError(f"the key {key} must hold whole numbers; bake the file again from the plain one")
-    return tuple(values)
+    return tuple(int(value) for value in _read_list(keys, key, _U32))
 
 
 def _read_floats(keys: GgufKeys, key: str) -> tuple[float, ...]:
+    return tuple(float(value) for value in _read_list(keys, key, _F32))
+
+
+def _read_list(keys: GgufKeys, key: str, element: GGUFValueType) -> list[Any]:
+    _check_type(keys, key, (GGUFValueType.ARRAY, element))
     values = keys.value(key)
     if values is None:
-        return ()
-    if not isinstance(values, list) or not all(type(v) is float for v in values):
-        raise PlanError(f"the key {key} must hold F32 numbers; bake the file again from the plain one")
-    return tuple(values)
+        return []
+    assert isinstance(values, list), "the GGUF type was checked"
+    return values
 
 
 def _read_schedule(keys: GgufKeys) -> tuple[ScheduleStep, ...]:

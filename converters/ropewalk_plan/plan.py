@@ -218,9 +218,11 @@ def _check_position_map(plan: ContextPlan) -> None:
         if position_map != PositionMap():
             raise PlanError("an identity position map has no period and no first pair")
         return
-    if position_map.period < 2 or (position_map.kind is PositionKind.MIRRORED and position_map.period % 2):
+    odd = position_map.kind is PositionKind.MIRRORED and position_map.period % 2 == 1
+    if odd or not 2 <= position_map.period <= _MAX_LENGTH:
         raise PlanError(
-            f"position period is {position_map.period}; it must be at least 2, and even when mirrored"
+            f"position period is {position_map.period}; it must be from 2 to {_MAX_LENGTH}, "
+            "and even when mirrored"
         )
     if not plan.schedule or not 0 <= position_map.first_pair < plan.n_pairs:
         raise PlanError(
