@@ -24,7 +24,8 @@ def write_rope_keys(
     """A file with the keys a rotation needs, and `keys` (without `{arch}.` before them)."""
     writer = GGUFWriter(str(path), arch)
     writer.add_context_length(context_length)
-    writer.add_block_count(2)
+    if "block_count" not in (keys or {}):
+        writer.add_block_count(2)
     writer.add_embedding_length(4 * n_rot)
     writer.add_head_count(4)
     writer.add_rope_dimension_count(n_rot)

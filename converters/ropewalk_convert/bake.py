@@ -15,6 +15,7 @@ from ropewalk_convert.whole_file import written_whole
 from ropewalk_plan.compose import finetuning_notes, make_plan
 from ropewalk_plan.gguf_header import GgufError, GgufHeader
 from ropewalk_plan.metadata import METHOD_KEY, SCHEMA_KEY, FileChanges, plan_to_metadata, read_plan
+from ropewalk_plan.not_executed import not_executed
 from ropewalk_plan.own_rotation import ModelFacts, model_facts_from_gguf, rope_spec_from_gguf
 from ropewalk_plan.plan import ContextPlan, PlanError
 from ropewalk_plan.rope_spec import RopeSpec
@@ -71,7 +72,8 @@ def bake(
 
     Raises:
         PlanError: the plan that was asked for cannot be made.
-        SourceError: the source cannot be read or extended.
+        SourceError: the source cannot be read or extended, or the patched library would not execute the plan
+            for its model.
         TargetError: the target cannot be made there.
         SpaceError: the disk is too full.
     """
@@ -79,6 +81,8 @@ def bake(
     made = check_target(target, source=source, force=force)
     plan = make_plan(spec, method, target_length, train_length, options)
     changes = plan_to_metadata(plan, spec, facts)
+    if not changes.native:
+        _check_executed(plan, header)
     copy = GgufCopy(header, changes)
     check_space(made, copy.total_bytes)
     with written_whole(made, force=force, needed=copy.total_bytes) as file:
@@ -117,6 +121,12 @@ def _read_source(source: Path) -> tuple[GgufHeader, RopeSpec, ModelFacts]:
         return header, rope_spec_from_gguf(header), model_facts_from_gguf(header)
     except PlanError as error:
         raise SourceError(f"{source}: {error}") from error
+
+
+def _check_executed(plan: ContextPlan, header: GgufHeader) -> None:
+    refused = not_executed(plan, header)
+    if refused is not None:
+        raise SourceError(f"{header.path}: {refused.reason}; {refused.remedy}")
 
 
 def _check_written(path: Path, plan: ContextPlan, changes: FileChanges) -> None:

@@ -91,6 +91,62 @@ READS_YARN_LOG_MULTIPLIER = _names("deepseek2 deepseek32 mistral3 mistral4")
 """Read `rope.scaling.yarn_log_multiplier` (transformers' `mscale_all_dim`)."""
 
 
+ROTATES_ONLY_WITH_LAYERS = {"baichuan": 32}
+"""Rotate only with this many layers; llama.cpp takes all others for the larger model, which has ALiBi."""
+
+# What the patch does not execute, by part of a plan (see `not_executed`; `patches/README.md` says why). What
+# only a model's graph can tell, the library refuses when a context is made.
+
+LATENT_WITH_LENGTHS = _names("bailingmoe3 deepseek2 deepseek32 dots3note glm-dsa hy_v4 mistral4")
+"""An attention factor: llama.cpp runs them as multi-head latent attention where the file has both
+`attention.key_length_mla` and `attention.value_length_mla`."""
+
+FULL_LAYERS_DO_NOT_ROTATE = _names("cohere2 exaone-moe maple muse-glimmer")
+"""Factors: in these exactly the sliding layers rotate."""
+
+EVERY_FOURTH_DOES_NOT_ROTATE = {"afmoe": 1, "llama4": 1, "smallthinker": 0}
+"""Factors: with a window, layer i does not rotate where 4 divides i + this number; without a file's own
+`attention.sliding_window_pattern`, these are the layers that do not slide."""
+
+SLIDES_UNLESS_WINDOW_IS_ZERO = _names("llama4")
+"""Slide where a file does not say `attention.sliding_window`, too."""
+
+FULL_LAYERS_DO_NOT_ROTATE_WITH_LAYERS = {"exaone4": 64}
+"""Factors: with this many layers, exactly the sliding ones rotate; with fewer all do, and none slides."""
+
+SLIDES_THROUGHOUT = _names("deepseek4")
+"""Factors and LogN: no layer sees the whole context."""
+
+SLIDES_THROUGHOUT_WITH_WINDOW = _names("lfm2")
+"""The same, where the file has an `attention.sliding_window`."""
+
+POSITIONS_OF_ITS_OWN = _names("qwen4exp")
+"""Position maps: some of its rotations are by other positions than the text's."""
+
+ATTENTION_OF_ITS_OWN = _names("minimax-m3")
+"""LogN: its attention does not pass where q is scaled."""
+
+SEVERAL_POSITIONS = _names("paddleocr qwen2vl qwen35 qwen35moe qwen3tts qwen3vl qwen3vlmoe qwen4exp")
+"""Schedules of several steps: M-RoPE, a token has several positions."""
+
+SEVERAL_POSITIONS_WITH_SECTIONS = _names("bailingmoe3 dflash glm4 glm4moe hunyuan_vl")
+"""The same, where the first two of the file's `rope.dimension_sections` are above 0."""
+
+KEYS_NORMALIZED_LAST = _names("hunyuan-dense hunyuan-moe hunyuan_vl maincoder")
+"""Schedules of several steps: a norm with weights follows the rotation of a key."""
+
+MEMORY_OF_ITS_OWN = _names(
+    """
+    bailingmoe3 deepseek32 deepseek4 dots3note falcon-h1 glm-dsa granitehybrid lfm2 lfm2moe minimax-01
+    minimax-m3 plamo2 qwen35 qwen35moe qwen3next qwen4exp
+    """
+)
+"""Schedules of several steps: keys lie in another cache than the plain one and the one for sliding layers."""
+
+MEMORY_OF_ITS_OWN_WITH_INDEXER = _names("hy_v4")
+"""The same, where the file's `attention.indexer.top_k` is above 0."""
+
+
 def is_known(architecture: str) -> bool:
     """Whether the pinned llama.cpp can load this architecture."""
     return architecture in WITH_ROPE or architecture in WITHOUT_ROPE

@@ -122,6 +122,12 @@ def _check_rotates(keys: GgufKeys, arch: str) -> None:
         raise PlanError(f"the architecture {arch} has no RoPE; choose a model that rotates its positions")
     if not architectures.is_known(arch):
         raise PlanError(f"the architecture {arch} is unknown to the llama.cpp this version is made for")
+    layers = architectures.ROTATES_ONLY_WITH_LAYERS.get(arch)
+    if layers is not None and integer(keys, f"{arch}.block_count") not in (None, layers):
+        raise PlanError(
+            f"this {arch} model has no RoPE, as only those of {layers} layers have; "
+            "choose a model that rotates its positions"
+        )
     switched = keys.value(f"{arch}.rope.scaling.finetuned")
     if arch in architectures.ROPE_SWITCHED_BY_FINETUNED and switched is False:
         raise PlanError(
