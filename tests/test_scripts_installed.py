@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from installed_files import lay
+from provision import project
 from provision.health import interpreter_of, why_anew
 from provision.installed import damaged, forget, has_whole, installed_names
 from provision.project import leads_to
+from provision.tools import Tools
 
 VERSION = "{}.{}".format(*sys.version_info)
 
@@ -155,6 +157,33 @@ def test_the_pointer_to_the_source_says_whose_it_is(tmp_path: Path) -> None:
     assert not leads_to(site, tmp_path / "c")
     pointer.write_text("", encoding="utf-8")
     assert not leads_to(site, root)
+
+
+@pytest.mark.parametrize(("extras", "suffix"), [((), ""), (("dev", "plot"), "[dev,plot]")])
+def test_the_project_is_installed_from_a_wheel_built_with_the_tools(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extras: tuple[str, ...], suffix: str
+) -> None:
+    tools = Tools(tmp_path / "tools", tmp_path / "log")
+    installed: list[list[str]] = []
+
+    def build(command: list[str | Path], *_: object, folder: Path) -> None:
+        assert command[0] == tools.python  # which has hatchling, where the environment has not
+        assert folder == tmp_path
+        (Path(command[-1]) / "ropewalk-0.1.0-py3-none-any.whl").touch()
+
+    def install(_: Tools, __: Path, arguments: list[str], *___: object, **____: object) -> None:
+        installed.append(arguments)
+
+    monkeypatch.setattr(project, "run_logged", build)
+    monkeypatch.setattr(project, "pip_install", install)
+    (tmp_path / ".build/editable").mkdir(parents=True)
+    (tmp_path / ".build/editable/ropewalk-0.0.1-py3-none-any.whl").touch()  # of an earlier run
+    project.install_project(tools, tmp_path / "python", tmp_path, extras, ["click"])
+    wheel = "./.build/editable/ropewalk-0.1.0-py3-none-any.whl"
+    assert installed == [
+        [wheel + suffix, "click"],
+        ["--no-deps", "--no-index", "--force-reinstall", wheel],
+    ]
 
 
 def test_a_look_takes_little_time(tmp_path: Path) -> None:
