@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from ropewalk_plan import METHODS, PlanError, PositionKind, PositionMap, RopeSpec, make_plan
 from ropewalk_plan.disturbance import (
+    MAX_POSITIONS,
     Direction,
     angle_histogram,
     divergence,
@@ -221,6 +222,13 @@ def test_histogram_of_more_than_one_block() -> None:
     angles = np.mod(np.arange(length) * 0.0123, 2 * np.pi)
     expected, _ = np.histogram(angles, bins=90, range=(0, 2 * np.pi))
     assert np.abs(angle_histogram(0.0123, length, 90) * length - expected).max() <= 1
+
+
+def test_lengths_that_would_take_minutes_are_refused() -> None:
+    with pytest.raises(PlanError, match=r"a length is 16777217; .* at most 16777216 positions"):
+        angle_histogram(0.0123, MAX_POSITIONS + 1)
+    with pytest.raises(PlanError, match=r"a length is 2000000000"):
+        make_plan(LLAMA_2, "dprope", 2_000_000_000)
 
 
 def test_divergence_is_kl() -> None:
