@@ -292,15 +292,15 @@ async def test_the_keyboard_help_is_there() -> None:
     app = make_app(FakeEngine(), document=None)
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: idle(app))
-        for words in (
+        help_and_facts = (
             "Stop",
             "Open file",
             "Quit",
             "tiny.gguf",
             "Ctrl+O opens a text file",
             "L 2,000 · L′ 4,000",
-        ):
-            await until(pilot, lambda words=words: words in shown(app))
+        )
+        await until(pilot, lambda: all(words in shown(app) for words in help_and_facts))
 
 
 @pytest.mark.parametrize(
