@@ -20,7 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ropewalk.sessions": {"ropewalk.documents", "ropewalk.engine", "ropewalk.wording"},
     "ropewalk.evaluation": {"ropewalk.engine", "ropewalk.wording", "ropewalk_plan"},
 }
-"""What each package may import of ours, besides itself; `ropewalk.cli` and `ropewalk.tui` may import all of it."""
+"""What each package may import of ours, besides itself; the command line and the screens may import all."""
 
 
 def package_of(module: str) -> str:
