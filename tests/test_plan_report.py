@@ -119,11 +119,12 @@ class TestCurves:
         assert curves.distances[Band.ALL].tolist() == list(range(8))
 
 
-class TestPictures:
-    @pytest.fixture(scope="class")
-    def reports(self) -> list[PlanReport]:
-        return [report("dprope"), report("yarn"), report("extra-mpe")]
+@pytest.fixture(scope="module")
+def reports() -> list[PlanReport]:
+    return [report("dprope"), report("yarn"), report("extra-mpe")]
 
+
+class TestPictures:
     def test_png(self, reports: list[PlanReport]) -> None:
         picture = draw_plans(plan_curves(reports, 60), "png")
         assert picture.startswith(b"\x89PNG\r\n")
