@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from ropewalk.cli.method_options import MethodChoice, optional_method
-from ropewalk.cli.options import RunOptions, model_options
+from ropewalk.cli.options import RunOptions, answer_options, model_options
 from ropewalk.cli.output import print_json
 from ropewalk.cli.progress import ProgressReport, Tokens
 from ropewalk.cli.running import loaded_model
@@ -22,17 +22,7 @@ from ropewalk.wording.quantities import clock, count, rate
 @click.argument("model", metavar="MODEL", type=click.Path(path_type=Path))
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path, allow_dash=True))
 @click.option("-q", "--question", required=True, help="What to ask about the text.")
-@click.option(
-    "--max-tokens", type=click.IntRange(1), default=512, show_default=True, help="Longest answer in tokens."
-)
-@click.option(
-    "--temperature",
-    type=click.FloatRange(0),
-    default=0.0,
-    show_default=True,
-    help="0: the likeliest token each time.",
-)
-@click.option("--beyond", is_flag=True, help="Go on where the text is longer than the model's target length.")
+@answer_options(longest=512)
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the answer with its counts and times as one JSON object."
 )

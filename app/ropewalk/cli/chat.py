@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from ropewalk.cli.method_options import MethodChoice, optional_method
-from ropewalk.cli.options import RunOptions, model_options
+from ropewalk.cli.options import RunOptions, answer_options, model_options
 from ropewalk.cli.running import first_options, require_file
 from ropewalk.documents import read_text_document
 from ropewalk.engine import Engine
@@ -19,17 +19,7 @@ from ropewalk.tui import ChatApp, Opening
 @click.command("chat")
 @click.argument("model", metavar="MODEL", type=click.Path(path_type=Path))
 @click.argument("file", metavar="[FILE]", type=click.Path(path_type=Path), required=False)
-@click.option(
-    "--max-tokens", type=click.IntRange(1), default=1024, show_default=True, help="Longest answer in tokens."
-)
-@click.option(
-    "--temperature",
-    type=click.FloatRange(0),
-    default=0.0,
-    show_default=True,
-    help="0: the likeliest token each time.",
-)
-@click.option("--beyond", is_flag=True, help="Go on where the text is longer than the model's target length.")
+@answer_options(longest=1024)
 @optional_method
 @model_options
 def chat_command(

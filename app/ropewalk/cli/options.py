@@ -112,3 +112,34 @@ def model_options(verb: Verb) -> Verb:
     for option in reversed(_MODEL_OPTIONS):
         decorated = option(decorated)
     return decorated
+
+
+def answer_options(longest: int) -> Callable[[Verb], Verb]:
+    """The options of verbs that answer: `max_tokens` (by default `longest`), `temperature` and `beyond`."""
+
+    def decorate(verb: Verb) -> Verb:
+        for option in (
+            click.option(
+                "--beyond",
+                is_flag=True,
+                help="Go on where the text is longer than the model's target length.",
+            ),
+            click.option(
+                "--temperature",
+                type=click.FloatRange(0),
+                default=0.0,
+                show_default=True,
+                help="0: the likeliest token each time.",
+            ),
+            click.option(
+                "--max-tokens",
+                type=click.IntRange(1),
+                default=longest,
+                show_default=True,
+                help="Longest answer in tokens.",
+            ),
+        ):
+            verb = option(verb)
+        return verb
+
+    return decorate

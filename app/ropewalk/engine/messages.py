@@ -51,7 +51,7 @@ class Load(Request):
 
 @dataclass(frozen=True)
 class Resize(Request):
-    """Make the context again, empty, for `n_ctx` tokens."""
+    """Make the context again for `n_ctx` tokens, with what was read where it fits."""
 
     n_ctx: int
 
