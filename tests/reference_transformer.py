@@ -61,7 +61,7 @@ class ReferenceTransformer:
     def __init__(self, model: TinyModel) -> None:
         """An empty sequence."""
         self._model = model
-        self._weights = _model_weights(model)
+        self._weights = model_weights(model)
         self._keys = [np.zeros((0, model.n_head_kv, model.head_dim)) for _ in range(model.n_layer)]
         self._values = [np.zeros((0, model.n_head_kv, model.head_dim)) for _ in range(model.n_layer)]
 
@@ -75,41 +75,70 @@ class ReferenceTransformer:
         mask = np.where(visible, 0.0, -np.inf)
         for layer in range(model.n_layer):
             hidden = self._layer(layer, hidden, positions, mask)
-        final = _rms_norm(hidden, self._weights["output_norm.weight"], model.rms_eps)
-        return np.asarray(final @ self._weights["output.weight"].T)
+        return final_logits(model, self._weights, hidden)
 
     def _layer(self, layer: int, hidden: Float64, positions: Positions, mask: Float64) -> Float64:
         model, count = self._model, len(hidden)
-        prefix = f"blk.{layer}."
-        w = {name.removeprefix(prefix): v for name, v in self._weights.items() if name.startswith(prefix)}
-        x = _rms_norm(hidden, w["attn_norm.weight"], model.rms_eps)
-        q = _project(x, w, "attn_q").reshape(count, model.n_head, model.head_dim)
-        k = _project(x, w, "attn_k").reshape(count, model.n_head_kv, model.head_dim)
-        v = _project(x, w, "attn_v").reshape(count, model.n_head_kv, model.head_dim)
-        if model.arch == "qwen3":
-            q = _rms_norm(q, w["attn_q_norm.weight"], model.rms_eps)
-            k = _rms_norm(k, w["attn_k_norm.weight"], model.rms_eps)
+        w = layer_weights(self._weights, layer)
+        q, k, v = project_heads(model, w, hidden)
         self._keys[layer] = np.concatenate([self._keys[layer], k])
         self._values[layer] = np.concatenate([self._values[layer], v])
         interleaved = model.arch == "llama"
-        q = positions.attention_factor * _rotate(q, positions.angles[-count:], interleaved)
-        keys = positions.attention_factor * _rotate(self._keys[layer], positions.angles, interleaved)
+        q = positions.attention_factor * rotate(q, positions.angles[-count:], interleaved)
+        keys = positions.attention_factor * rotate(self._keys[layer], positions.angles, interleaved)
         if positions.query_factor is not None:
             q = q * positions.query_factor[-count:, None, None]
-        group = model.n_head // model.n_head_kv
-        heads = []
-        for head in range(model.n_head):
-            scores = q[:, head] @ keys[:, head // group].T / np.sqrt(model.head_dim) + mask
-            heads.append(_softmax(scores) @ self._values[layer][:, head // group])
-        hidden = hidden + _project(np.concatenate(heads, axis=1), w, "attn_output")
-        x = _rms_norm(hidden, w["ffn_norm.weight"], model.rms_eps)
-        gate = _project(x, w, "ffn_gate")
-        return np.asarray(
-            hidden + _project(gate / (1.0 + np.exp(-gate)) * _project(x, w, "ffn_up"), w, "ffn_down")
-        )
+        return finish_layer(model, w, hidden, attend(q, keys, self._values[layer], mask))
 
 
-def _model_weights(model: TinyModel) -> dict[str, Float64]:
+def layer_weights(weights: dict[str, Float64], layer: int) -> dict[str, Float64]:
+    """The tensors of one layer, by their names without the prefix."""
+    prefix = f"blk.{layer}."
+    return {name.removeprefix(prefix): v for name, v in weights.items() if name.startswith(prefix)}
+
+
+def project_heads(
+    model: TinyModel, w: dict[str, Float64], hidden: Float64
+) -> tuple[Float64, Float64, Float64]:
+    """q, k and v of one layer, each [tokens, heads, head_dim], before any rotation."""
+    count = len(hidden)
+    x = _rms_norm(hidden, w["attn_norm.weight"], model.rms_eps)
+    q = _project(x, w, "attn_q").reshape(count, model.n_head, model.head_dim)
+    k = _project(x, w, "attn_k").reshape(count, model.n_head_kv, model.head_dim)
+    v = _project(x, w, "attn_v").reshape(count, model.n_head_kv, model.head_dim)
+    if model.arch == "qwen3":
+        q = _rms_norm(q, w["attn_q_norm.weight"], model.rms_eps)
+        k = _rms_norm(k, w["attn_k_norm.weight"], model.rms_eps)
+    return q, k, v
+
+
+def attend(q: Float64, keys: Float64, values: Float64, mask: Float64) -> Float64:
+    """Softmax attention of rotated q and keys, [tokens, n_head * head_dim]; `mask` is [tokens, keys]."""
+    n_head, group = q.shape[1], q.shape[1] // keys.shape[1]
+    heads = []
+    for head in range(n_head):
+        scores = q[:, head] @ keys[:, head // group].T / np.sqrt(q.shape[2]) + mask
+        heads.append(_softmax(scores) @ values[:, head // group])
+    return np.concatenate(heads, axis=1)
+
+
+def finish_layer(model: TinyModel, w: dict[str, Float64], hidden: Float64, attended: Float64) -> Float64:
+    """What a layer hands on: the output projection and the feed-forward network, each added to its input."""
+    hidden = hidden + _project(attended, w, "attn_output")
+    x = _rms_norm(hidden, w["ffn_norm.weight"], model.rms_eps)
+    gate = _project(x, w, "ffn_gate")
+    return np.asarray(
+        hidden + _project(gate / (1.0 + np.exp(-gate)) * _project(x, w, "ffn_up"), w, "ffn_down")
+    )
+
+
+def final_logits(model: TinyModel, weights: dict[str, Float64], hidden: Float64) -> Float64:
+    """[tokens, vocabulary]"""
+    final = _rms_norm(hidden, weights["output_norm.weight"], model.rms_eps)
+    return np.asarray(final @ weights["output.weight"].T)
+
+
+def model_weights(model: TinyModel) -> dict[str, Float64]:
     """All tensors in float64."""
     return {name: values.astype(np.float64) for name, values in model.tensors.items()}
 
@@ -132,7 +161,7 @@ def _softmax(scores: Float64) -> Float64:
     return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
 
 
-def _rotate(x: Float64, angles: Float64, interleaved: bool) -> Float64:
+def rotate(x: Float64, angles: Float64, interleaved: bool) -> Float64:
     """Turns pair i of every head by `angles[:, i]`; dimensions beyond the pairs stay as they are."""
     n_pairs = angles.shape[1]
     first, second = (
