@@ -84,8 +84,9 @@ class ReferenceTransformer:
         self._keys[layer] = np.concatenate([self._keys[layer], k])
         self._values[layer] = np.concatenate([self._values[layer], v])
         interleaved = model.arch == "llama"
-        q = positions.attention_factor * rotate(q, positions.angles[-count:], interleaved)
-        keys = positions.attention_factor * rotate(self._keys[layer], positions.angles, interleaved)
+        factor = positions.attention_factor
+        q = rotate(q, positions.angles[-count:], interleaved, factor)
+        keys = rotate(self._keys[layer], positions.angles, interleaved, factor)
         if positions.query_factor is not None:
             q = q * positions.query_factor[-count:, None, None]
         return finish_layer(model, w, hidden, attend(q, keys, self._values[layer], mask))
@@ -102,13 +103,13 @@ def project_heads(
 ) -> tuple[Float64, Float64, Float64]:
     """q, k and v of one layer, each [tokens, heads, head_dim], before any rotation."""
     count = len(hidden)
-    x = _rms_norm(hidden, w["attn_norm.weight"], model.rms_eps)
-    q = _project(x, w, "attn_q").reshape(count, model.n_head, model.head_dim)
-    k = _project(x, w, "attn_k").reshape(count, model.n_head_kv, model.head_dim)
-    v = _project(x, w, "attn_v").reshape(count, model.n_head_kv, model.head_dim)
+    x = rms_norm(hidden, w["attn_norm.weight"], model.rms_eps)
+    q = project(x, w, "attn_q").reshape(count, model.n_head, model.head_dim)
+    k = project(x, w, "attn_k").reshape(count, model.n_head_kv, model.head_dim)
+    v = project(x, w, "attn_v").reshape(count, model.n_head_kv, model.head_dim)
     if model.arch == "qwen3":
-        q = _rms_norm(q, w["attn_q_norm.weight"], model.rms_eps)
-        k = _rms_norm(k, w["attn_k_norm.weight"], model.rms_eps)
+        q = rms_norm(q, w["attn_q_norm.weight"], model.rms_eps)
+        k = rms_norm(k, w["attn_k_norm.weight"], model.rms_eps)
     return q, k, v
 
 
@@ -124,17 +125,15 @@ def attend(q: Float64, keys: Float64, values: Float64, mask: Float64) -> Float64
 
 def finish_layer(model: TinyModel, w: dict[str, Float64], hidden: Float64, attended: Float64) -> Float64:
     """What a layer hands on: the output projection and the feed-forward network, each added to its input."""
-    hidden = hidden + _project(attended, w, "attn_output")
-    x = _rms_norm(hidden, w["ffn_norm.weight"], model.rms_eps)
-    gate = _project(x, w, "ffn_gate")
-    return np.asarray(
-        hidden + _project(gate / (1.0 + np.exp(-gate)) * _project(x, w, "ffn_up"), w, "ffn_down")
-    )
+    hidden = hidden + project(attended, w, "attn_output")
+    x = rms_norm(hidden, w["ffn_norm.weight"], model.rms_eps)
+    gate = project(x, w, "ffn_gate")
+    return np.asarray(hidden + project(gate / (1.0 + np.exp(-gate)) * project(x, w, "ffn_up"), w, "ffn_down"))
 
 
 def final_logits(model: TinyModel, weights: dict[str, Float64], hidden: Float64) -> Float64:
     """[tokens, vocabulary]"""
-    final = _rms_norm(hidden, weights["output_norm.weight"], model.rms_eps)
+    final = rms_norm(hidden, weights["output_norm.weight"], model.rms_eps)
     return np.asarray(final @ weights["output.weight"].T)
 
 
@@ -143,14 +142,14 @@ def model_weights(model: TinyModel) -> dict[str, Float64]:
     return {name: values.astype(np.float64) for name, values in model.tensors.items()}
 
 
-def _project(x: Float64, weights: dict[str, Float64], name: str) -> Float64:
+def project(x: Float64, weights: dict[str, Float64], name: str) -> Float64:
     """`y = W x + b` with the weights of that name."""
     y = x @ weights[f"{name}.weight"].T
     bias = weights.get(f"{name}.bias")
     return np.asarray(y if bias is None else y + bias)
 
 
-def _rms_norm(x: Float64, weight: Float64, epsilon: float) -> Float64:
+def rms_norm(x: Float64, weight: Float64, epsilon: float) -> Float64:
     """RMSNorm (Zhang and Sennrich 2019)."""
     return np.asarray(x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + epsilon) * weight)
 
@@ -161,15 +160,18 @@ def _softmax(scores: Float64) -> Float64:
     return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
 
 
-def rotate(x: Float64, angles: Float64, interleaved: bool) -> Float64:
-    """Turns pair i of every head by `angles[:, i]`; dimensions beyond the pairs stay as they are."""
+def rotate(x: Float64, angles: Float64, interleaved: bool, factor: float = 1.0) -> Float64:
+    """Turns pair i of every head by `angles[:, i]` and multiplies it by `factor` (YaRN's mscale).
+
+    Dimensions beyond the pairs (heads that are rotated in part) stay as they are.
+    """
     n_pairs = angles.shape[1]
     first, second = (
         (slice(0, 2 * n_pairs, 2), slice(1, 2 * n_pairs, 2))
         if interleaved
         else (slice(0, n_pairs), slice(n_pairs, 2 * n_pairs))
     )
-    cos, sin = np.cos(angles)[:, None, :], np.sin(angles)[:, None, :]
+    cos, sin = factor * np.cos(angles)[:, None, :], factor * np.sin(angles)[:, None, :]
     turned = x.copy()
     turned[..., first] = x[..., first] * cos - x[..., second] * sin
     turned[..., second] = x[..., first] * sin + x[..., second] * cos

@@ -31,9 +31,14 @@ pytestmark = pytest.mark.usefixtures("patched_library")
 
 
 @pytest.fixture(scope="module", params=["llama", "qwen2", "qwen3"])
-def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
+def arch(request: pytest.FixtureRequest) -> Architecture:
     """`llama` rotates interleaved pairs, `qwen2` and `qwen3` halves; `qwen3` normalizes q and k first."""
-    arch: Architecture = request.param
+    name: Architecture = request.param
+    return name
+
+
+@pytest.fixture(scope="module")
+def model(arch: Architecture, tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
     path = tmp_path_factory.mktemp("parity") / f"{arch}.gguf"
     return write_tiny_model(path, arch=arch, train_length=TRAIN_LENGTH, seed=3)
 
@@ -156,14 +161,14 @@ def test_other_modes_err_at_most_twice_as_much_as_without_a_plan(
 
 @pytest.mark.parametrize("method", ["dprope", "ntk", "extra-pe", "extra-mpe", "yarn+logn"])
 def test_shifted_keys_equal_keys_computed_at_their_new_positions(
-    model: TinyModel, method: str, tmp_path: Path
+    arch: Architecture, method: str, tmp_path: Path
 ) -> None:
     """One layer: its keys and values depend on the tokens alone, so a shifted cache must equal a fresh one.
 
     The cut is twice, so that an attention factor that a shift multiplied in again would show twice.
     """
     single = write_tiny_model(
-        tmp_path / "one-layer.gguf", arch=model.arch, n_layer=1, train_length=TRAIN_LENGTH, seed=4
+        tmp_path / "one-layer.gguf", arch=arch, n_layer=1, train_length=TRAIN_LENGTH, seed=4
     )
     tokens = random_tokens(200, seed=9)
     path = baked(single, method, tmp_path)

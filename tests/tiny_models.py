@@ -18,6 +18,7 @@ from gguf import GGUFWriter, RopeScalingType, TokenType
 
 Array = npt.NDArray[np.float32]
 Architecture = Literal["llama", "qwen2", "qwen3"]
+"""What `write_tiny_model` writes; the others have modules of their own (`tiny_gemma3` and so on)."""
 
 RMS_EPS = 1e-5
 CHATML_TEMPLATE = (
@@ -34,13 +35,14 @@ class TinyModel:
     """What was written: the configuration and every tensor under its GGUF name.
 
     Attributes:
-        arch: `llama` rotates interleaved pairs (2i, 2i+1), the others halves (i, i + rope_dim/2).
+        arch: GGUF's name of the architecture. `llama` rotates interleaved pairs (2i, 2i+1), `qwen2` and
+            `qwen3` halves (i, i + rope_dim/2).
         tensors: float32 arrays, shaped [rows = outputs, columns = inputs] like the weights of `y = W x`.
         pieces: the vocabulary; token t is `pieces[t]`.
     """
 
     path: Path
-    arch: Architecture
+    arch: Architecture | Literal["gemma3", "phi3", "deepseek2", "minicpm3"]
     n_layer: int
     n_embd: int
     n_head: int
@@ -92,7 +94,6 @@ def write_tiny_model(
     """
     if arch == "qwen2" and n_head * head_dim != n_embd:
         raise ValueError(f"qwen2 needs n_head * head_dim == n_embd, not {n_head} * {head_dim} == {n_embd}")
-    vocabulary = _vocabulary()
     model = TinyModel(
         path=path,
         arch=arch,
@@ -107,26 +108,36 @@ def write_tiny_model(
         rope_dim=head_dim if rope_dim is None else rope_dim,
         rms_eps=RMS_EPS,
         tensors={},
-        pieces=tuple(piece for piece, _, _ in vocabulary),
+        pieces=PIECES,
     )
     model.tensors.update(_random_tensors(model, query_deviation, np.random.default_rng(seed)))
     if change_tensors is not None:
         change_tensors(model.tensors)
 
-    writer = GGUFWriter(str(path), arch)
-    _add_hyperparameters(writer, model)
-    _add_tokenizer(writer, vocabulary)
-    if chat_template is not None:
-        writer.add_chat_template(chat_template)
-    if extra_keys is not None:
-        extra_keys(writer)
+    def add_keys(writer: GGUFWriter) -> None:
+        add_hyperparameters(writer, model)
+        if chat_template is not None:
+            writer.add_chat_template(chat_template)
+        if extra_keys is not None:
+            extra_keys(writer)
+
+    write_gguf(model, add_keys)
+    return model
+
+
+def write_gguf(model: TinyModel, add_keys: Callable[[GGUFWriter], None]) -> None:
+    """Writes `model` to its path: the keys of its architecture by `add_keys`, the tokenizer, the tensors."""
+    writer = GGUFWriter(str(model.path), model.arch)
+    writer.add_name(f"tiny random {model.arch}")
+    writer.add_file_type(0)
+    _add_tokenizer(writer, _vocabulary())
+    add_keys(writer)
     for name, values in model.tensors.items():
         writer.add_tensor(name, values)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return model
 
 
 def write_chain_model(path: Path, chain: Sequence[int]) -> TinyModel:
@@ -159,8 +170,8 @@ def add_yarn_keys(writer: GGUFWriter, *, factor: float, train_length: int) -> No
     writer.add_rope_scaling_orig_ctx_len(train_length)
 
 
-def _add_hyperparameters(writer: GGUFWriter, model: TinyModel) -> None:
-    writer.add_name(f"tiny random {model.arch}")
+def add_hyperparameters(writer: GGUFWriter, model: TinyModel) -> None:
+    """The keys of the common decoder-only architectures."""
     writer.add_context_length(model.train_length)
     writer.add_embedding_length(model.n_embd)
     writer.add_block_count(model.n_layer)
@@ -172,7 +183,6 @@ def _add_hyperparameters(writer: GGUFWriter, model: TinyModel) -> None:
     writer.add_rope_dimension_count(model.rope_dim)
     writer.add_rope_freq_base(model.rope_base)
     writer.add_layer_norm_rms_eps(model.rms_eps)
-    writer.add_file_type(0)
 
 
 def _vocabulary() -> list[tuple[str, float, TokenType]]:
@@ -190,6 +200,10 @@ def _vocabulary() -> list[tuple[str, float, TokenType]]:
     return [*special, *single_bytes, *merged, *plain, *chat]
 
 
+PIECES = tuple(piece for piece, _, _ in _vocabulary())
+"""The vocabulary of every tiny model."""
+
+
 def _add_tokenizer(writer: GGUFWriter, vocabulary: list[tuple[str, float, TokenType]]) -> None:
     writer.add_tokenizer_model("llama")
     writer.add_tokenizer_pre("default")
@@ -203,19 +217,30 @@ def _add_tokenizer(writer: GGUFWriter, vocabulary: list[tuple[str, float, TokenT
     writer.add_add_eos_token(False)
 
 
+@dataclass(frozen=True)
+class RandomTensors:
+    """Float32 weights from one generator."""
+
+    rng: np.random.Generator
+
+    def matrix(self, rows: int, columns: int, output_deviation: float) -> Array:
+        """Outputs of about `output_deviation` for inputs of unit variance."""
+        return self.rng.normal(0.0, output_deviation / np.sqrt(columns), (rows, columns)).astype(np.float32)
+
+    def around_one(self, size: int) -> Array:
+        """A norm's weights."""
+        return self.rng.normal(1.0, 0.1, size).astype(np.float32)
+
+    def bias(self, size: int) -> Array:
+        """Added to an output."""
+        return self.rng.normal(0.0, 0.3, size).astype(np.float32)
+
+
 def _random_tensors(model: TinyModel, query_deviation: float, rng: np.random.Generator) -> dict[str, Array]:
     q_width = model.n_head * model.head_dim
     kv_width = model.n_head_kv * model.head_dim
-
-    def matrix(rows: int, columns: int, output_deviation: float) -> Array:
-        """Outputs of about `output_deviation` for inputs of unit variance."""
-        return rng.normal(0.0, output_deviation / np.sqrt(columns), (rows, columns)).astype(np.float32)
-
-    def around_one(size: int) -> Array:
-        return rng.normal(1.0, 0.1, size).astype(np.float32)
-
-    def bias(size: int) -> Array:
-        return rng.normal(0.0, 0.3, size).astype(np.float32)
+    random = RandomTensors(rng)
+    matrix, around_one, bias = random.matrix, random.around_one, random.bias
 
     tensors: dict[str, Array] = {
         "token_embd.weight": rng.normal(0.0, 1.0, (model.n_vocab, model.n_embd)).astype(np.float32)
