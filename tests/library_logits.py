@@ -21,6 +21,12 @@ class Mode:
     kv_type: int = llama_cpp.GGML_TYPE_F32
     flash_attention: bool = False
     ubatch_size: int = 512
+    v_type: int | None = None  # the keys' where None
+    n_seq_max: int = 1
+    kv_unified: bool = False
+    threads: int = 2
+    swa_full: bool = True  # whether natively sliding layers keep every cell
+    pooling: int | None = None  # embeddings are computed, and pooled so, where it is not None
 
 
 AS_THE_ENGINE = Mode(kv_type=llama_cpp.GGML_TYPE_F16)
@@ -83,9 +89,16 @@ def loaded(
         context_parameters.n_ctx = n_ctx
         context_parameters.n_batch = n_ctx
         context_parameters.n_ubatch = mode.ubatch_size
-        context_parameters.n_threads = 2
-        context_parameters.n_threads_batch = 2
-        context_parameters.type_k = context_parameters.type_v = mode.kv_type
+        context_parameters.n_threads = mode.threads
+        context_parameters.n_threads_batch = mode.threads
+        context_parameters.type_k = mode.kv_type
+        context_parameters.type_v = mode.kv_type if mode.v_type is None else mode.v_type
+        context_parameters.n_seq_max = mode.n_seq_max
+        context_parameters.kv_unified = mode.kv_unified
+        context_parameters.swa_full = mode.swa_full
+        if mode.pooling is not None:
+            context_parameters.embeddings = True
+            context_parameters.pooling_type = mode.pooling
         context_parameters.flash_attn_type = int(mode.flash_attention)
         context_parameters.no_perf = True
         context = llama_cpp.llama_init_from_model(model, context_parameters)
