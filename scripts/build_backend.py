@@ -23,6 +23,12 @@ def main() -> int:
     parser.add_argument(
         "--backend", choices=CHOICES, default=AUTO, help="default: auto, which looks for a GPU"
     )
+    parser.add_argument(
+        "--rpc",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="with other machines' devices, and the program that serves this one's (default: with)",
+    )
     parser.add_argument("--jobs", type=int, help="compilers at a time (default: as cores and memory allow)")
     parser.add_argument(
         "--python", type=Path, default=_ROOT / ".venv" / "bin" / "python", help="where to (default: .venv's)"
@@ -33,7 +39,12 @@ def main() -> int:
     arguments = parser.parse_args()
     python = Path.cwd() / arguments.python  # not resolved: a virtual environment's interpreter is a link
     record = ensure_library(
-        _ROOT / "patches", python, arguments.backend, arguments.jobs, arguments.keep_build
+        _ROOT / "patches",
+        python,
+        arguments.backend,
+        arguments.jobs,
+        arguments.keep_build,
+        rpc=arguments.rpc,
     )
     print(f"llama-cpp-python {record['version']} for {record['backend']} is installed for {python}")
     return 0

@@ -1,4 +1,4 @@
-"""`./scripts/setup [--model] [--backend NAME] [EXTRA...]`: see `./scripts/setup --help`."""
+"""`./scripts/setup [--model] [--backend NAME] [--no-rpc] [EXTRA...]`: see `./scripts/setup --help`."""
 
 from __future__ import annotations
 
@@ -27,12 +27,17 @@ def main() -> int:
     parser.add_argument(
         "--backend", choices=CHOICES, help="what to build llama.cpp for (default: as before, at first auto)"
     )
+    parser.add_argument(
+        "--rpc",
+        action=argparse.BooleanOptionalAction,
+        help="build it with other machines' devices (default: as before, at first with)",
+    )
     parser.add_argument("--jobs", type=int, help="compilers at a time (default: as cores and memory allow)")
     arguments = parser.parse_args()
     checkout = Checkout(Path(__file__).resolve().parents[1])
     # scripts/setup runs this with $PYTHON where that is set.
     wanted = "{}.{}".format(*sys.version_info) if os.environ.get("PYTHON") else None
-    set_up(checkout, arguments.extras, arguments.backend, arguments.jobs, wanted)
+    set_up(checkout, arguments.extras, arguments.backend, arguments.jobs, wanted, rpc=arguments.rpc)
     if arguments.model:
         ensure_model()
     return 0

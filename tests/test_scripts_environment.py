@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import shutil
 import signal
@@ -60,8 +61,9 @@ def _site(checkout: Checkout) -> Path:
     return checkout.environment / "lib" / f"python{VERSION}" / "site-packages"
 
 
-def _stamp(checkout: Checkout, extras: tuple[str, ...] = ("dev",), backend: str = "auto") -> None:
-    stamp = Stamp(checkout.contents(), extras, backend, "k", ("click", "llama-cpp-python", "ropewalk"))
+def _stamp(checkout: Checkout, backend: str = "auto", rpc: bool | None = True) -> None:
+    names = ("click", "llama-cpp-python", "ropewalk")
+    stamp = Stamp(checkout.contents(), ("dev",), backend, "k", names, rpc)
     environment.write_stamp(checkout.stamp, stamp)
 
 
@@ -136,6 +138,31 @@ def test_another_backend_is_built_and_then_kept(checkout: Checkout, installs: In
     assert installs == [(("dev",), "vulkan", True, ())]
     _stamp(checkout, backend="vulkan")
     assert not set_up(checkout, [], None)
+
+
+def test_rpc_is_built_unless_it_is_not_wanted(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[bool] = []
+    monkeypatch.setattr(environment, "install", lambda *_, rpc, **__: built.append(rpc))
+    _stamp(checkout, rpc=None)  # by a set-up that knew nothing of it
+    assert set_up(checkout, [], None)
+    _stamp(checkout)
+    assert not set_up(checkout, [], None)
+    assert not set_up(checkout, [], None, rpc=True)
+    assert set_up(checkout, [], None, rpc=False)
+    _stamp(checkout, rpc=False)
+    assert not set_up(checkout, [], None)  # the choice is kept
+    assert set_up(checkout, [], None, rpc=True)
+    assert not checkout.stamp.exists()
+    assert set_up(checkout, [], None)
+    assert built == [True, False, True, True]
+
+
+def test_a_stamp_from_before_rpc_keeps_its_extras(checkout: Checkout, installs: Installs) -> None:
+    stamp = json.loads(checkout.stamp.read_text(encoding="utf-8"))
+    del stamp["rpc"]
+    checkout.stamp.write_text(json.dumps(stamp), encoding="utf-8")
+    assert set_up(checkout, [], None)
+    assert installs == [(("dev",), "auto", True, ())]
 
 
 def test_a_library_that_was_replaced_is_put_back(checkout: Checkout, installs: Installs) -> None:
@@ -221,7 +248,7 @@ def test_the_library_is_the_right_one_only_with_its_files(
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(library, "choose", lambda *_: Choice())
-    monkeypatch.setattr(library, "make_recipe", lambda *_: Recipe())
+    monkeypatch.setattr(library, "make_recipe", lambda *_, **__: Recipe())
     monkeypatch.setattr(library, "ensure_wheel", build)
     assert ensure_library(checkout.patches, checkout.python, "auto") == {"key": "k"}
     (_site(checkout) / "llama_cpp/lib/libllama.so").unlink()

@@ -62,6 +62,14 @@ def test_the_persons_own_cmake_options_come_last(patches: Path) -> None:
     assert "-DGGML_CUDA=ON" in recipe.options
 
 
+def test_rpc_is_part_of_the_recipe(patches: Path) -> None:
+    with_rpc, without = (make_recipe(patches, "cpu", {}, rpc=rpc) for rpc in (True, False))
+    assert "-DGGML_RPC=ON" in with_rpc.options
+    assert "-DGGML_RPC=OFF" in without.options
+    assert with_rpc.key != without.key
+    assert make_recipe(patches, "cpu", {}) == with_rpc
+
+
 def test_without_a_compiler_the_remedy_is_said(
     patches: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

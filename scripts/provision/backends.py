@@ -24,6 +24,11 @@ CMAKE_OPTIONS: dict[str, tuple[str, ...]] = {
 CHOICES = (AUTO, *CMAKE_OPTIONS)
 
 
+def cmake_options(backend: str, rpc: bool) -> tuple[str, ...]:
+    """CMake's options for a backend of `CMAKE_OPTIONS`, with or without the devices of other machines."""
+    return (*CMAKE_OPTIONS[backend], f"-DGGML_RPC={'ON' if rpc else 'OFF'}")
+
+
 @dataclass(frozen=True)
 class Choice:
     """A backend, and the reason for it in words."""

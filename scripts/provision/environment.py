@@ -35,6 +35,7 @@ class Stamp:
         backend: what was asked for (`auto` included).
         library: the patched library's key.
         distributions: the names of what was installed then, sorted.
+        rpc: whether the library was built with RPC; None in a stamp from before that was asked.
     """
 
     contents: str
@@ -42,6 +43,7 @@ class Stamp:
     backend: str
     library: str
     distributions: tuple[str, ...]
+    rpc: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,8 @@ def set_up(
     backend: str | None,
     jobs: int | None = None,
     wanted_python: str | None = None,
+    *,
+    rpc: bool | None = None,
 ) -> bool:
     """Make the environment what it should be, and do nothing where it is.
 
@@ -91,6 +95,7 @@ def set_up(
         jobs: how many compilers at a time.
         wanted_python: the version (`3.11`) of the running Python where the person asked for it by name; an
             environment with another one is made anew with this one.
+        rpc: whether the library is built with RPC; None: as it was before, else with.
 
     Returns:
         Whether anything had to be done.
@@ -104,6 +109,7 @@ def set_up(
         stamp = read_stamp(checkout.stamp)
         all_extras = tuple(sorted({*extras, *(stamp.extras if stamp else ())}))
         wanted_backend = backend or (stamp.backend if stamp else AUTO)
+        wanted_rpc = _first_said(rpc, stamp.rpc if stamp else None, True)
         contents = checkout.contents()
         interpreter = interpreter_of(checkout.environment)
         reason = why_anew(checkout.environment, interpreter, wanted_python)
@@ -112,7 +118,8 @@ def set_up(
         if (
             usable is not None
             and stamp is not None
-            and (stamp.contents, stamp.extras, stamp.backend) == (contents, all_extras, wanted_backend)
+            and (stamp.contents, stamp.extras) == (contents, all_extras)
+            and (stamp.backend, stamp.rpc) == (wanted_backend, wanted_rpc)
             and not broken
             and leads_to(usable.site, checkout.root)
             and library_key(usable.site) == stamp.library
@@ -124,7 +131,14 @@ def set_up(
             note(f"Files are missing in .venv, of {', '.join(broken)}; these are installed again.")
         checkout.stamp.unlink(missing_ok=True)
         install(
-            checkout, all_extras, wanted_backend, jobs=jobs, usable=usable, broken=broken, contents=contents
+            checkout,
+            all_extras,
+            wanted_backend,
+            rpc=wanted_rpc,
+            jobs=jobs,
+            usable=usable,
+            broken=broken,
+            contents=contents,
         )
         return True
 
@@ -134,6 +148,7 @@ def install(
     extras: tuple[str, ...],
     backend: str,
     *,
+    rpc: bool,
     jobs: int | None,
     usable: Interpreter | None,
     broken: tuple[str, ...],
@@ -145,6 +160,7 @@ def install(
         checkout: the repository.
         extras: all that are to be installed.
         backend: what to build the library for.
+        rpc: whether to build it with RPC.
         jobs: how many compilers at a time.
         usable: the Python of the environment that is there; None: it is made anew.
         broken: what is to be installed again, by name.
@@ -161,7 +177,7 @@ def install(
     else:
         for name in broken:
             forget(usable.site, name)
-    record = ensure_library(checkout.patches, checkout.python, backend, jobs)
+    record = ensure_library(checkout.patches, checkout.python, backend, jobs, rpc=rpc)
     cache = cache_dir() / "backend"
     with exclusive(cache / "lock", "building the library"):
         tools = ensure_tools(cache, log)
@@ -174,8 +190,13 @@ def install(
             f"run {checkout.python} -c 'import llama_cpp' to see why."
         )
     names = tuple(sorted(installed_names(package_folder(checkout.python).parent)))
-    write_stamp(checkout.stamp, Stamp(contents, extras, backend, record["key"], names))
+    write_stamp(checkout.stamp, Stamp(contents, extras, backend, record["key"], names, rpc))
     note(f"The environment is ready: {checkout.environment} (llama.cpp for {record['backend']}).")
+
+
+def _first_said(*answers: bool | None) -> bool:
+    """The first of these answers that is one."""
+    return next(answer for answer in answers if answer is not None)
 
 
 def broken_parts(site: Path, stamp: Stamp | None) -> tuple[str, ...]:

@@ -18,7 +18,13 @@ DISTRIBUTION = "llama-cpp-python"
 
 
 def ensure_library(
-    patches: Path, python: Path, backend: str, jobs: int | None = None, keep_build: bool = False
+    patches: Path,
+    python: Path,
+    backend: str,
+    jobs: int | None = None,
+    keep_build: bool = False,
+    *,
+    rpc: bool = True,
 ) -> dict[str, str]:
     """See to it that the library built from `patches/` is the one installed for `python`.
 
@@ -28,6 +34,7 @@ def ensure_library(
         backend: one of `backends.CHOICES`.
         jobs: how many compilers at a time.
         keep_build: whether the build's files stay in the cache.
+        rpc: whether the library is to compute on other machines too.
 
     Returns:
         The installed library's record (`wheel.Recipe.record`).
@@ -36,7 +43,7 @@ def ensure_library(
         ProvisionError: a step failed; the environment then has the library it had before.
     """
     choice = choose(backend, this_machine())
-    recipe = make_recipe(patches, choice.backend)
+    recipe = make_recipe(patches, choice.backend, rpc=rpc)
     place = package_folder(python)
     whole = has_whole(place.parent, DISTRIBUTION)  # the record alone may outlive the library it speaks of
     if whole and read_record(place) == recipe.record and not keep_build:

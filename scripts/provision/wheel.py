@@ -17,7 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from provision.backends import CMAKE_OPTIONS, environment_for, find_program
+from provision.backends import cmake_options, environment_for, find_program
 from provision.commands import note, output_of, run_logged
 from provision.digests import content_digest
 from provision.failure import ProvisionError
@@ -87,13 +87,16 @@ class Recipe:
         return {"key": self.key, "version": self.upstream.patched_version, "backend": self.backend}
 
 
-def make_recipe(patches: Path, backend: str, environment: Mapping[str, str] = os.environ) -> Recipe:
+def make_recipe(
+    patches: Path, backend: str, environment: Mapping[str, str] = os.environ, *, rpc: bool = True
+) -> Recipe:
     """The recipe for this machine.
 
     Args:
         patches: the repository's `patches/`.
-        backend: a name in `CMAKE_OPTIONS`.
+        backend: a name in `backends.CMAKE_OPTIONS`.
         environment: CMAKE_ARGS (the person's own options), CXX.
+        rpc: whether it can compute on other machines, and comes with the program that serves them.
 
     Raises:
         ProvisionError: there is no C++ compiler.
@@ -106,7 +109,7 @@ def make_recipe(patches: Path, backend: str, environment: Mapping[str, str] = os
         upstream=read_upstream(patches / "upstream.toml"),
         patches=content_digest(patches, patch_files(patches)),
         backend=backend,
-        options=(*_COMMON_OPTIONS, *CMAKE_OPTIONS[backend], *own),
+        options=(*_COMMON_OPTIONS, *cmake_options(backend, rpc), *own),
         compiler=compiler,
         platform=sysconfig.get_platform(),
         processor=_processor(),
