@@ -19,6 +19,10 @@ class LibraryNotPatchedError(BackendError):
     """What was asked needs the patched llama.cpp, and the one loaded is a stock build or an older one."""
 
 
+class RpcServerError(BackendError):
+    """An RPC server that does not answer, is not one, or cannot be used with the others."""
+
+
 class ContextError(BackendError):
     """A context that cannot be made with these options."""
 

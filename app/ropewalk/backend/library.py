@@ -19,6 +19,7 @@ __all__ = [
     "DeviceInfo",
     "LibraryInfo",
     "LibraryNotPatchedError",
+    "ggml",
     "gpu_devices",
     "library_info",
     "require_patched",
@@ -128,12 +129,22 @@ def require_patched(what: str) -> None:
 def devices() -> tuple[DeviceInfo, ...]:
     """The devices ggml has registered."""
     initialize()
-    return tuple(_device(i) for i in range(_ggml("ggml_backend_dev_count", ctypes.c_size_t)()))
+    return tuple(_device(i) for i in range(ggml("ggml_backend_dev_count", ctypes.c_size_t)()))
 
 
 def gpu_devices() -> tuple[DeviceInfo, ...]:
     """The devices that layers are offloaded to."""
     return tuple(device for device in devices() if device.kind in ("gpu", "igpu"))
+
+
+def ggml(function: str, result: CType, *arguments: CType) -> CType:
+    """A function of ggml's backend API by name."""
+    for library in (capi._lib, *_ggml_libraries()):
+        symbol = getattr(library, function, None)
+        if symbol is not None:
+            symbol.restype, symbol.argtypes = result, arguments
+            return symbol
+    raise RuntimeError(f"the native library has no {function}")
 
 
 def _patch() -> tuple[str, int, tuple[str, ...]]:
@@ -148,15 +159,15 @@ def _patch() -> tuple[str, int, tuple[str, ...]]:
 
 
 def _device(index: int) -> DeviceInfo:
-    handle = _ggml("ggml_backend_dev_get", ctypes.c_void_p, ctypes.c_size_t)(index)
+    handle = ggml("ggml_backend_dev_get", ctypes.c_void_p, ctypes.c_size_t)(index)
     free, total = ctypes.c_size_t(), ctypes.c_size_t()
     size_pointer = ctypes.POINTER(ctypes.c_size_t)
-    _ggml("ggml_backend_dev_memory", None, ctypes.c_void_p, size_pointer, size_pointer)(
+    ggml("ggml_backend_dev_memory", None, ctypes.c_void_p, size_pointer, size_pointer)(
         handle, ctypes.byref(free), ctypes.byref(total)
     )
-    kind = _ggml("ggml_backend_dev_type", ctypes.c_int, ctypes.c_void_p)(handle)
+    kind = ggml("ggml_backend_dev_type", ctypes.c_int, ctypes.c_void_p)(handle)
     name, description = (
-        _ggml(function, ctypes.c_char_p, ctypes.c_void_p)(handle)
+        ggml(function, ctypes.c_char_p, ctypes.c_void_p)(handle)
         for function in ("ggml_backend_dev_name", "ggml_backend_dev_description")
     )
     return DeviceInfo(
@@ -174,13 +185,3 @@ def _ggml_libraries() -> tuple[ctypes.CDLL, ...]:
     folder = Path(capi._lib._name).parent
     found = [path for stem in ("libggml", "libggml-base") for path in sorted(folder.glob(f"{stem}.*"))]
     return tuple(ctypes.CDLL(str(path)) for path in found if path.suffix in (".so", ".dylib", ".dll"))
-
-
-def _ggml(function: str, result: CType, *arguments: CType) -> CType:
-    """A function of ggml's backend API by name."""
-    for library in (capi._lib, *_ggml_libraries()):
-        symbol = getattr(library, function, None)
-        if symbol is not None:
-            symbol.restype, symbol.argtypes = result, arguments
-            return symbol
-    raise RuntimeError(f"the native library has no {function}")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import ctypes
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from llama_cpp import llama_cpp as capi
 
-from ropewalk.backend import context_plan, library, native_log
+from ropewalk.backend import context_plan, library, native_log, rpc
 from ropewalk.backend.errors import ModelFileError, PlanRefusedError, StoppedError
 from ropewalk.backend.memory import ModelShape
+from ropewalk.backend.rpc_server import RpcAddress
 from ropewalk.backend.vocabulary import Vocabulary
 from ropewalk_plan.gguf_header import GgufError, GgufHeader
 from ropewalk_plan.metadata import read_plan
@@ -19,28 +21,35 @@ from ropewalk_plan.plan import ContextPlan, PlanError
 class Model:
     """Loaded weights. Contexts on it must be closed before it is."""
 
-    def __init__(self, header: GgufHeader, handle: int, gpu_layers: int) -> None:
+    def __init__(self, header: GgufHeader, handle: int, *, on_gpu: bool) -> None:
         """Wraps a `llama_model *`; use `load`."""
         self.path = header.path
         self._header = header
         self.handle: int | None = handle
         self.vocabulary = Vocabulary(capi.llama_model_get_vocab(handle))
-        self.on_gpu = gpu_layers != 0 and bool(library.gpu_devices())
+        self.on_gpu = on_gpu
 
     @classmethod
     def load(
-        cls, path: Path, *, gpu_layers: int = -1, on_progress: Callable[[float], bool] | None = None
+        cls,
+        path: Path,
+        *,
+        gpu_layers: int = -1,
+        rpc_servers: Sequence[RpcAddress] = (),
+        on_progress: Callable[[float], bool] | None = None,
     ) -> Model:
         """Loads a GGUF file.
 
         Args:
             path: the file (of a split model, the first part).
             gpu_layers: layers to keep on the GPU; -1 for all, where there is one.
+            rpc_servers: other machines, whose devices count as GPUs too.
             on_progress: told the share loaded, 0 to 1; loading stops if it returns False.
 
         Raises:
             ModelFileError: the file is missing, unreadable, not GGUF, cut short or of an unknown kind.
-            LibraryNotPatchedError: the file's plan needs the patched library.
+            LibraryNotPatchedError: the file's plan needs the patched library, or the servers one with RPC.
+            RpcServerError: a server cannot be used.
             PlanRefusedError: the library refuses the file's plan.
             StoppedError: `on_progress` returned False.
         """
@@ -49,6 +58,9 @@ class Model:
         _require_executed_plan(header)
         params = capi.llama_model_default_params()
         params.n_gpu_layers = gpu_layers
+        devices = rpc.devices_for_layers(rpc_servers) if rpc_servers else None
+        if devices is not None:
+            params.devices = ctypes.cast(devices, ctypes.c_void_p)
         cancelled = False
 
         def progress(share: float, _data: object) -> bool:
@@ -63,7 +75,8 @@ class Model:
                 raise (
                     StoppedError(f"loading {path} was stopped") if cancelled else _refusal(path, log.errors())
                 )
-        return cls(header, handle, gpu_layers)
+        on_gpu = gpu_layers != 0 and (devices is not None or bool(library.gpu_devices()))
+        return cls(header, handle, on_gpu=on_gpu)
 
     def close(self) -> None:
         """Frees the weights; harmless when repeated."""

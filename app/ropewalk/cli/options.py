@@ -9,7 +9,8 @@ from typing import Literal
 
 import click
 
-from ropewalk.engine import EngineOptions, SamplingOptions
+from ropewalk.cli.rpc_addresses import rpc_addresses
+from ropewalk.engine import EngineOptions, RpcAddress, SamplingOptions
 
 KV_TYPES = ("f32", "f16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
 
@@ -28,6 +29,7 @@ class RunOptions:
         ubatch_size: tokens computed at once.
         kv_type: number type of the KV cache.
         seed: seed of whatever the verb draws.
+        rpc: other machines to place layers on.
     """
 
     threads: int | None
@@ -37,6 +39,7 @@ class RunOptions:
     ubatch_size: int
     kv_type: str
     seed: int
+    rpc: tuple[RpcAddress, ...] = ()
 
     def engine_options(self, n_ctx: int) -> EngineOptions:
         """The engine's options for a context of `n_ctx` tokens."""
@@ -48,6 +51,7 @@ class RunOptions:
             batch_size=self.batch_size,
             ubatch_size=min(self.ubatch_size, self.batch_size),
             kv_type=self.kv_type,
+            rpc_servers=self.rpc,
         )
 
     def sampling(self, temperature: float) -> SamplingOptions:
@@ -62,6 +66,12 @@ _MODEL_OPTIONS = (
         type=click.IntRange(-1),
         default=-1,
         help="Layers on the GPU, -1 for all [default: -1].",
+    ),
+    click.option(
+        "--rpc",
+        metavar="HOST:PORT,...",
+        callback=rpc_addresses,
+        help="Other machines to spread the layers over, where `ropewalk rpc-server` runs.",
     ),
     click.option(
         "--flash-attn",
@@ -98,6 +108,7 @@ def model_options(verb: Verb) -> Verb:
         *,
         threads: int | None,
         gpu_layers: int,
+        rpc: tuple[RpcAddress, ...],
         flash_attn: Literal["auto", "on", "off"],
         batch_size: int,
         ubatch_size: int,
@@ -105,7 +116,12 @@ def model_options(verb: Verb) -> Verb:
         seed: int,
         **others: object,
     ) -> None:
-        run = RunOptions(threads, gpu_layers, flash_attn, batch_size, ubatch_size, kv_type, seed)
+        if rpc and gpu_layers == 0:
+            raise click.UsageError(
+                "--gpu-layers 0 leaves no layer for the machines of --rpc: leave one of the two out",
+                click.get_current_context(),
+            )
+        run = RunOptions(threads, gpu_layers, flash_attn, batch_size, ubatch_size, kv_type, seed, rpc)
         verb(run=run, **others)
 
     decorated: Verb = with_run

@@ -18,10 +18,11 @@ VERBS: Mapping[str, str] = MappingProxyType(
         "passkey": "Test whether a model finds five digits in a long text.",
         "ask": "Ask one question about a text file.",
         "chat": "Read and question a text file in a full-screen terminal application.",
+        "rpc-server": "Let other machines compute on this one's devices.",
         "doctor": "Show what is installed, and check a file on it.",
     }
 )
-"""Each verb with its summary. The verb `x` is the command `x` in the module `ropewalk.cli.x`."""
+"""Each verb with its summary. The verb `x-y` is the command `x_y_command` of `ropewalk.cli.x_y`."""
 
 
 class VerbGroup(click.Group):
@@ -35,7 +36,8 @@ class VerbGroup(click.Group):
         """A verb's command; None for a name that is no verb."""
         if cmd_name not in VERBS:
             return None
-        command = getattr(import_module(f"ropewalk.cli.{cmd_name}"), f"{cmd_name}_command")
+        name = cmd_name.replace("-", "_")
+        command = getattr(import_module(f"ropewalk.cli.{name}"), f"{name}_command")
         assert isinstance(command, click.Command)
         return command
 

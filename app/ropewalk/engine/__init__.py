@@ -4,6 +4,7 @@ Importing this does not load the native library; the model process does.
 """
 
 from ropewalk.backend.errors import LibraryNotPatchedError
+from ropewalk.backend.rpc_server import RpcAddress
 from ropewalk.engine.client import Engine, Generation
 from ropewalk.engine.errors import (
     Cancelled,
@@ -48,5 +49,6 @@ __all__ = [
     "Piece",
     "PrefillResult",
     "PromptTooLong",
+    "RpcAddress",
     "SamplingOptions",
 ]

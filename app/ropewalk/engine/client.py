@@ -183,6 +183,7 @@ class Engine:
             EngineError: options that do not go together.
         """
         self._model = None
+        self._process.rpc_servers = options.rpc_servers
         request = Load(next(self._ids), model.absolute(), options)
         with closing(self._exchange(request)) as events:
             for event in events:

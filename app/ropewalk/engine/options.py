@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from ropewalk.backend.rpc_server import RpcAddress
 from ropewalk_plan.plan import ContextPlan
 
 
@@ -20,6 +21,7 @@ class EngineOptions:
         batch_size: tokens handed to the library at once; progress is reported after each batch.
         ubatch_size: tokens computed at once, at most `batch_size`; the working memory grows with it.
         kv_type: type of the cached keys and values: f32, f16, q8_0, q5_1, q5_0, q4_1 or q4_0.
+        rpc_servers: other machines (`ggml-rpc-server`) whose devices layers are placed on as on a GPU's.
         plan: a plan to execute in place of the file's own; None leaves the file's.
     """
 
@@ -30,4 +32,5 @@ class EngineOptions:
     batch_size: int = 512
     ubatch_size: int = 512
     kv_type: str = "f16"
+    rpc_servers: tuple[RpcAddress, ...] = ()
     plan: ContextPlan | None = None

@@ -10,6 +10,7 @@ import threading
 from collections import deque
 from typing import IO
 
+from ropewalk.backend.rpc_server import RpcAddress
 from ropewalk.engine.errors import EngineDied
 
 _LOG_LINES = 40
@@ -17,6 +18,9 @@ _REAP_SECONDS = 5.0
 _SHUTDOWN_SECONDS = 5.0
 _TERMINATE_SECONDS = 2.0
 _FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
+
+# How llama.cpp's RPC client says that a server is gone or failed, before it ends the process.
+_LOST_RPC_SERVER = "Remote RPC server crashed"
 
 # What `python -m` would do, but without the current directory on the path: a stray `json.py` in it
 # must not be imported. (`python -P` does this, from 3.11 on.)
@@ -29,6 +33,9 @@ class ModelProcess:
     """A running model process.
 
     It is the leader of a session of its own, so that Ctrl-C in a terminal reaches the owner alone.
+
+    Attributes:
+        rpc_servers: the other machines that its model is spread over.
     """
 
     def __init__(self) -> None:
@@ -46,6 +53,7 @@ class ModelProcess:
         self._log_reader = threading.Thread(target=self._read_log, name="model log", daemon=True)
         self._log_reader.start()
         self._ended_because: str | None = None
+        self.rpc_servers: tuple[RpcAddress, ...] = ()
 
     @property
     def pid(self) -> int:
@@ -83,6 +91,8 @@ class ModelProcess:
             self._popen.wait()
         self._log_reader.join(_REAP_SECONDS)
         code, log = self._popen.returncode, tuple(self._log)
+        if any(_LOST_RPC_SERVER in line for line in log):
+            return EngineDied(f"lost the RPC server {' or '.join(map(str, self.rpc_servers))}", log)
         # Killed from outside, it had no time to say why: its last line is about something else.
         last_words = "" if code in _FROM_OUTSIDE or not log else log[-1]
         return EngineDied(self._ended_because or _end(code), log, last_words)

@@ -51,7 +51,9 @@ class Worker:
             on_progress(share)
             return not self._should_stop()
 
-        self._model = Model.load(path, gpu_layers=options.gpu_layers, on_progress=progress)
+        self._model = Model.load(
+            path, gpu_layers=options.gpu_layers, rpc_servers=options.rpc_servers, on_progress=progress
+        )
         try:
             if options.plan is not None:
                 self._model.set_plan(options.plan)
