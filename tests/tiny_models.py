@@ -127,12 +127,19 @@ def write_tiny_model(
 
 def write_gguf(model: TinyModel, add_keys: Callable[[GGUFWriter], None]) -> None:
     """Writes `model` to its path: the keys of its architecture by `add_keys`, the tokenizer, the tensors."""
-    writer = GGUFWriter(str(model.path), model.arch)
-    writer.add_name(f"tiny random {model.arch}")
+    write_gguf_of(model.arch, model.path, model.tensors, add_keys)
+
+
+def write_gguf_of(
+    arch: str, path: Path, tensors: dict[str, Array], add_keys: Callable[[GGUFWriter], None]
+) -> None:
+    """The same of an architecture that no `TinyModel` describes."""
+    writer = GGUFWriter(str(path), arch)
+    writer.add_name("tiny random model")  # with "phi3" in it, llama.cpp asks for Phi-3's vocabulary
     writer.add_file_type(0)
     _add_tokenizer(writer, _vocabulary())
     add_keys(writer)
-    for name, values in model.tensors.items():
+    for name, values in tensors.items():
         writer.add_tensor(name, values)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
