@@ -27,6 +27,7 @@ class Mode:
     threads: int = 2
     swa_full: bool = True  # whether natively sliding layers keep every cell
     pooling: int | None = None  # embeddings are computed, and pooled so, where it is not None
+    gpu_layers: int = 0  # the tests compute on the CPU; scripts/gpu_check offloads all
 
 
 AS_THE_ENGINE = Mode(kv_type=llama_cpp.GGML_TYPE_F16)
@@ -77,7 +78,7 @@ def loaded(
 ) -> Iterator[LoadedContext]:
     """A model of `path` and a context of `n_ctx` tokens; `prepare` runs between the two."""
     parameters = llama_cpp.llama_model_default_params()
-    parameters.n_gpu_layers = 0
+    parameters.n_gpu_layers = mode.gpu_layers
     model = llama_cpp.llama_model_load_from_file(str(path).encode(), parameters)
     if not model:
         raise LibraryRefusedError(f"no model of {path.name}")
