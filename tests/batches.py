@@ -51,3 +51,9 @@ def _batch(
 def _logits(context: LoadedContext, n_tokens: int) -> Float32:
     values = llama_cpp.llama_get_logits(context.context)
     return np.array(np.ctypeslib.as_array(values, shape=(n_tokens, context.n_vocab)), dtype=np.float32)
+
+
+def cut_front(context: LoadedContext, count: int, sequence: int = 0) -> None:
+    """Removes a sequence's first positions and moves the others down; keys are turned at the next decode."""
+    assert llama_cpp.llama_memory_seq_rm(context.memory, sequence, 0, count)
+    llama_cpp.llama_memory_seq_add(context.memory, sequence, count, -1, -count)
