@@ -1,10 +1,11 @@
-"""`ggml-rpc-server`s on free loopback ports, for as long as a test needs them."""
+"""`ropewalk rpc-server`s, each a `ggml-rpc-server` then, on free loopback ports and ended with their test."""
 
 from __future__ import annotations
 
 import os
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from cli_running import environment
 from ropewalk.backend import rpc
 from ropewalk.backend.errors import RpcServerError
-from ropewalk.backend.rpc_server import RpcAddress, say_hello, server_program
+from ropewalk.backend.rpc_server import RpcAddress, say_hello
 
 LOOPBACK = "127.0.0.1"
 
@@ -53,16 +55,17 @@ def free_port() -> int:
 
 @contextmanager
 def running_server(folder: Path) -> Iterator[RunningServer]:
-    """The program of the installed library, serving this machine's CPU with one thread; killed at the end."""
+    """A `ropewalk rpc-server` of this machine's CPU with one thread; killed at the end."""
     address = RpcAddress(LOOPBACK, free_port())
     log = folder / f"rpc-server-{address.port}.log"
-    command = [str(server_program()), "--host", address.host, "--port", str(address.port)]
+    command = [sys.executable, "-m", "ropewalk", "rpc-server", "--port", str(address.port)]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*command, "--threads", "1", "--device", "CPU"],
+            [*command, "--threads", "1", "--devices", "CPU"],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
+            env=environment(),
         )
     server = RunningServer(address, process, log)
     try:

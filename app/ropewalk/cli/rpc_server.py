@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import signal
 import socket
 from pathlib import Path
 
@@ -64,5 +65,11 @@ def _require_free(address: RpcAddress) -> None:
 
 
 def _become(program: Path, command: list[str], cache: Path) -> None:
-    """Replace this process by the program, so that whatever ends the one ends the other."""
+    """Replace this process by the program, so that whatever ends the one ends the other.
+
+    A client that goes away while the program answers would end it by SIGPIPE: that is ignored, as it is
+    in Python, and the program waits for the next client.
+    """
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     os.execve(program, command, os.environ | {"LLAMA_CACHE": str(cache)})
