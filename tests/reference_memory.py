@@ -87,6 +87,11 @@ class ReferenceMemory:
         deviation = np.sqrt(np.mean(hidden * hidden, axis=1, keepdims=True) + model.rms_eps)
         return np.asarray(hidden / deviation * self._weights["output_norm.weight"])
 
+    @property
+    def positions(self) -> list[int]:
+        """Of the cells, rising."""
+        return sorted(int(position) for position in self._positions)
+
     def logits(self, hidden: Float64) -> Float64:
         """[tokens, vocabulary] of final hidden states."""
         return np.asarray(hidden @ self._weights["output.weight"].T)

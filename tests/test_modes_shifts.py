@@ -1,0 +1,126 @@
+"""Keys moved twice equal keys computed fresh at their new positions, under every kind of plan.
+
+The keys are read out of a saved sequence. Oracle: the first layer's keys, which depend on the tokens alone,
+in float64 at the positions where they are now.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import llama_cpp
+import numpy as np
+import pytest
+
+from batches import cut_front
+from library_logits import LoadedContext, Mode, loaded
+from mode_plans import PLANS, Reservation, in_force, random_tokens, write_model
+from reference_memory import ReferenceMemory
+from reference_transformer import Float64, Positions
+from ropewalk.backend import context_plan
+from ropewalk_plan import ContextPlan
+from saved_state import read, save
+from tiny_models import Architecture, TinyModel
+
+pytestmark = pytest.mark.usefixtures("patched_library")
+
+N_TOKENS = 130
+TOKENS = random_tokens(N_TOKENS, seed=1)
+
+BOUND = 1e-4
+"""Keys of F32; they are of the order of 10, and the angles' own rounding weighs most (measured: 3e-5)."""
+
+
+@pytest.fixture(scope="module", params=["llama", "qwen3"])
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
+    arch: Architecture = request.param
+    return write_model(tmp_path_factory.mktemp("shifts") / f"{arch}.gguf", arch)
+
+
+class Moved:
+    """The same tokens in the library's memory and in the oracle's, and what happens to both."""
+
+    def __init__(self, model: TinyModel, context: LoadedContext, plan: ContextPlan, reserved: int) -> None:
+        self._model, self._context, self._plan = model, context, plan
+        self._length, self.reserved = N_TOKENS, reserved
+        self._memory = ReferenceMemory(model, self._in_force)
+        self._memory.decode(TOKENS)
+        context.decode(TOKENS)
+
+    def _in_force(self, layer: int, m: Float64) -> Positions:
+        return in_force(self._model, self._plan, self.reserved)(layer, m)
+
+    def cut(self, count: int) -> None:
+        """Drops the first tokens; the library turns its keys when it computes next."""
+        cut_front(self._context, count)
+        self._memory.remove(0, 0, count)
+        self._memory.shift(0, count, -count)
+        self._length -= count
+
+    def push(self, begin: int, by: int) -> None:
+        """Moves the tokens from `begin` on up."""
+        llama_cpp.llama_memory_seq_add(self._context.memory, 0, begin, -1, by)
+        self._memory.shift(0, begin, by)
+        self._length += by
+
+    def compute(self) -> None:
+        """One token more, and away with it."""
+        self._context.decode([9], self._length)
+        assert llama_cpp.llama_memory_seq_rm(self._context.memory, 0, self._length, -1)
+
+    def errors(self) -> Float64:
+        """Of the first layer's keys, [cells, n_head_kv * head_dim]."""
+        saved, exact = read(save(self._context.context)), self._memory.turned_keys(0)
+        assert saved.positions == tuple(self._memory.positions)
+        return np.asarray(saved.keys[0] - exact.reshape(len(exact), -1))
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_keys_moved_down_and_up(model: TinyModel, name: str) -> None:
+    under = Reservation(PLANS[name], 200)
+    with loaded(model.path, 256, Mode(threads=1), prepare=under.on_model) as context:
+        under.in_context(context.context)
+        both = Moved(model, context, PLANS[name], 200)
+        for move in (
+            partial(both.cut, 37),
+            partial(both.cut, 20),
+            partial(both.push, 30, 90),
+            partial(both.cut, 5),
+        ):
+            move()
+            both.compute()
+            assert float(np.abs(both.errors()).max()) <= BOUND
+        both.cut(3)
+        both.cut(4)  # two moves before the keys are turned are one
+        both.compute()
+        assert float(np.abs(both.errors()).max()) <= BOUND
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_every_shift_of_f16_keys_costs_one_rounding(model: TinyModel, name: str) -> None:
+    under = Reservation(PLANS[name], 200)
+    mode = Mode(kv_type=llama_cpp.GGML_TYPE_F16, threads=1)
+    with loaded(model.path, 256, mode, prepare=under.on_model) as context:
+        under.in_context(context.context)
+        both = Moved(model, context, PLANS[name], 200)
+        deviations = [float(np.sqrt(np.mean(both.errors() ** 2)))]
+        for cut in (37, 20):
+            both.cut(cut)
+            both.compute()
+            deviations.append(float(np.sqrt(np.mean(both.errors() ** 2))))
+    for shifts in (1, 2):
+        assert deviations[0] < deviations[shifts] <= 1.1 * np.sqrt(shifts + 1) * deviations[0]
+
+
+@pytest.mark.parametrize("name", ["schedule", "all"])
+def test_a_move_and_a_step_that_rises_with_the_same_batch(model: TinyModel, name: str) -> None:
+    """The keys are turned by the move under the old factors, and then to the new ones."""
+    plan = PLANS[name]
+    with loaded(model.path, 256, Mode(threads=1), prepare=Reservation(plan, 0).on_model) as context:
+        both = Moved(model, context, plan, N_TOKENS)
+        both.cut(37)
+        both.push(0, 60)  # one token more is at 153, beyond the step for 144
+        both.reserved = 154
+        both.compute()
+        assert context_plan.length_in_force(context.context) == 256
+        assert float(np.abs(both.errors()).max()) <= BOUND
