@@ -177,8 +177,8 @@ def add_yarn_keys(writer: GGUFWriter, *, factor: float, train_length: int) -> No
     writer.add_rope_scaling_orig_ctx_len(train_length)
 
 
-def add_hyperparameters(writer: GGUFWriter, model: TinyModel) -> None:
-    """The keys of the common decoder-only architectures."""
+def add_hyperparameters(writer: GGUFWriter, model: TinyModel, *, value_length: int | None = None) -> None:
+    """The keys of common decoder-only architectures; a head's values are as long as its keys by default."""
     writer.add_context_length(model.train_length)
     writer.add_embedding_length(model.n_embd)
     writer.add_block_count(model.n_layer)
@@ -186,7 +186,7 @@ def add_hyperparameters(writer: GGUFWriter, model: TinyModel) -> None:
     writer.add_head_count(model.n_head)
     writer.add_head_count_kv(model.n_head_kv)
     writer.add_key_length(model.head_dim)
-    writer.add_value_length(model.head_dim)
+    writer.add_value_length(model.head_dim if value_length is None else value_length)
     writer.add_rope_dimension_count(model.rope_dim)
     writer.add_rope_freq_base(model.rope_base)
     writer.add_layer_norm_rms_eps(model.rms_eps)
