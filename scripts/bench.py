@@ -1,0 +1,179 @@
+"""Speed, memory and identity of the patched library: `scripts/bench.py --help`.
+
+Measures with and without plans, and against the unpatched library, in turns: every run in a process of its
+own, each round's runs compared with one another. Run it on a machine that does nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import signal
+import sys
+from pathlib import Path
+
+_ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(_ROOT / "tests"))  # the tiny models of the tests, for the proof of identity
+
+from benchmark.bench import Bench  # noqa: E402
+from benchmark.child import Libraries  # noqa: E402
+from benchmark.flash_attention import measure_flash_attention  # noqa: E402
+from benchmark.identity import measure_identity  # noqa: E402
+from benchmark.nodes import measure_nodes  # noqa: E402
+from benchmark.outcome import Outcome  # noqa: E402
+from benchmark.page import Section, write_section  # noqa: E402
+from benchmark.plans import METHODS, measure_plans  # noqa: E402
+from benchmark.stock_library import ensure_stock_library  # noqa: E402
+from benchmark.window_plan import WINDOWS, WindowPlan  # noqa: E402
+from benchmark.windows import measure_windows  # noqa: E402
+from provision.demo_model import model_path  # noqa: E402
+from provision.failure import FAILED, INTERRUPTED, USAGE, ProvisionError, run_main  # noqa: E402
+from ropewalk.backend.host import available_cores  # noqa: E402
+from ropewalk.evaluation.results import write_json  # noqa: E402
+
+PAGE = _ROOT / "docs" / "benchmarks.md"
+_QUICK = ("identity", "nodes", "plans")
+_ALL = (*_QUICK, "windows", "flash-attention")
+_FLASH = {"off": (False,), "on": (True,), "both": (False, True)}
+_NOT_IN_THE_COMMAND = ("what", "json", "page", "jobs", "stock_library")
+_BAD_INPUT = 3
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("what", nargs="*", metavar="WHAT", help=f"of {', '.join(_ALL)} (default: {' '.join(_QUICK)})")
+    add(
+        "--against-stock", action="store_true", help="compare with the unpatched library, built where missing"
+    )
+    add("--stock-library", type=Path, metavar="FOLDER", help="compare with the unpatched libllama in FOLDER")
+    add("--jobs", type=int, help="compilers at a time, where the unpatched library is built")
+    add("--model", type=Path, help="default: the demo model")
+    add("--threads", type=int, help="default: the cores there are")
+    add("--pairs", type=int, help="rounds (default: 21 of plans, 3 of windows, 5 of flash-attention)")
+    add("--tokens", type=int, help="default: 512 for plans, 16384 for windows, 4096 for flash-attention")
+    add("--decode-tokens", type=int, default=64, help="written at the end (default: 64)")
+    add("--methods", help=f"of plans and nodes (default: {','.join(METHODS)}; windows too for nodes)")
+    add("--window", type=int, default=1024, help="of windows: tokens (default: 1024)")
+    add("--sinks", type=int, default=4, help="of windows (default: 4)")
+    add("--lower", type=int, default=20, help="of windows: how many of the lowest layers (default: 20)")
+    add("--flash-attn", choices=_FLASH, default="both", help="of windows (default: both)")
+    add("--json", type=Path, metavar="FILE", help="write every measured number there")
+    add("--page", action="store_true", help="put the tables into docs/benchmarks.md")
+    return parser
+
+
+def main() -> int:
+    """Measure as the arguments say."""
+    parser = _parser()
+    given = parser.parse_args()
+    wanted = list(given.what) or [what for what in _QUICK if what != "identity" or _against_stock(given)]
+    _check(parser, given, wanted)
+    bench = _bench(given)
+    record: dict[str, object] = {
+        "model": bench.model.name,
+        "threads": bench.threads,
+        "libraries": bench.about,
+    }
+    failures: list[str] = []
+    for what in wanted:
+        outcome = _measure(what, bench, given)
+        command = _command(parser, given, what)
+        print(f"## {what}\n\n    {command}\n\n{outcome.text}\n", flush=True)
+        record[what] = {"command": command, "complete": outcome.complete, **outcome.record}
+        if given.json:
+            write_json(given.json, record)
+        if not outcome.complete:
+            print("Interrupted; the rounds above were finished.", file=sys.stderr)
+            return INTERRUPTED
+        if outcome.failure:
+            failures.append(outcome.failure)
+        elif given.page:
+            write_section(PAGE, Section(what, command, outcome.text))
+    if failures:
+        raise ProvisionError("; ".join(failures), FAILED)
+    return 0
+
+
+def _check(parser: argparse.ArgumentParser, given: argparse.Namespace, wanted: list[str]) -> None:
+    for what in wanted:
+        if what not in _ALL:
+            parser.error(f"there is no {what!r} to measure: choose from {', '.join(_ALL)}")
+    if given.page and given.stock_library:
+        parser.error(
+            "the page compares with the library that --against-stock builds: leave out --stock-library"
+        )
+    if given.json and not given.json.resolve().parent.is_dir():
+        parser.error(f"{given.json}: there is no such folder")
+
+
+def _against_stock(given: argparse.Namespace) -> bool:
+    return bool(given.against_stock or given.stock_library)
+
+
+def _bench(given: argparse.Namespace) -> Bench:
+    model: Path = given.model or model_path()
+    if not model.is_file():
+        raise ProvisionError(f"{model} is missing: run ./scripts/setup --model", _BAD_INPUT)
+    stock: Path | None = given.stock_library
+    if stock is None and given.against_stock:
+        stock = ensure_stock_library(_ROOT / "patches", given.jobs)
+    if stock is not None and not any(stock.glob("libllama.*")):
+        raise ProvisionError(f"{stock} has no libllama: name the folder that has it", USAGE)
+    libraries = Libraries(stock)
+    return Bench(libraries, libraries.check(), model, given.threads or available_cores())
+
+
+def _measure(what: str, bench: Bench, given: argparse.Namespace) -> Outcome:
+    def windows() -> WindowPlan:
+        return WindowPlan(bench.n_layer, given.lower, given.window, given.sinks)
+
+    methods = METHODS if given.methods is None else tuple(given.methods.split(","))
+    if what == "identity":
+        return measure_identity(bench)
+    if what == "nodes":
+        return measure_nodes(bench, methods if given.methods else (*METHODS, WINDOWS), windows())
+    if what == "plans":
+        return measure_plans(
+            bench,
+            pairs=_or(given.pairs, 21),
+            tokens=_or(given.tokens, 512),
+            decode_tokens=given.decode_tokens,
+            methods=methods,
+        )
+    if what == "windows":
+        return measure_windows(
+            bench,
+            pairs=_or(given.pairs, 3),
+            tokens=_or(given.tokens, 16_384),
+            decode_tokens=given.decode_tokens,
+            flash=_FLASH[given.flash_attn],
+            plan=windows(),
+        )
+    return measure_flash_attention(
+        bench, pairs=_or(given.pairs, 5), tokens=_or(given.tokens, 4096), decode_tokens=given.decode_tokens
+    )
+
+
+def _or(given: int | None, default: int) -> int:
+    return default if given is None else given
+
+
+def _command(parser: argparse.ArgumentParser, given: argparse.Namespace, what: str) -> str:
+    """The command that makes one part, without what says where to put the results."""
+    parts = [".venv/bin/python", "scripts/bench.py", what]
+    for name, value in vars(given).items():
+        if name in _NOT_IN_THE_COMMAND or value == parser.get_default(name):
+            continue
+        shown = value.name if isinstance(value, Path) else value
+        parts += [f"--{name.replace('_', '-')}", *([] if value is True else [str(shown)])]
+    if given.page:
+        parts.append("--page")
+    return shlex.join(parts)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the shell started it ignored
+    sys.exit(run_main(main))
