@@ -96,10 +96,10 @@ class ReferenceMemory:
         """[tokens, vocabulary] of final hidden states."""
         return np.asarray(hidden @ self._weights["output.weight"].T)
 
-    def copy(self, source: int, target: int, end: float = np.inf) -> None:
-        """`target` also gets the cells of `source` before position `end`."""
+    def copy(self, source: int, target: int, begin: float = 0, end: float = np.inf) -> None:
+        """`target` also gets the cells of `source` from position `begin` to before `end`."""
         for position, members in zip(self._positions, self._members, strict=True):
-            if source in members and position < end:
+            if source in members and begin <= position < end:
                 members.add(target)
 
     def keep(self, sequence: int) -> None:

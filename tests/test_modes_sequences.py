@@ -53,6 +53,11 @@ class Both:
             self._memory.remove(target, 0)
         self._memory.copy(source, target)
 
+    def copy_part(self, source: int, target: int, begin: int, end: int) -> None:
+        """What stands from `begin` to before `end`, where sequences share their cells."""
+        llama_cpp.llama_memory_seq_cp(self._context.memory, source, target, begin, end)
+        self._memory.copy(source, target, begin, end)
+
     def cut(self, sequence: int, begin: int, end: int) -> None:
         """Removes positions and closes the gap."""
         assert llama_cpp.llama_memory_seq_rm(self._context.memory, sequence, begin, end)
@@ -91,6 +96,8 @@ def test_sequences(model: TinyModel, name: str, unified: bool) -> None:
         if unified:  # llama.cpp forgets sequences that share the cells, and no others
             both.keep(1)
             both.read((0, 0, 20), (2, 0, 5))
+            both.copy_part(0, 2, 5, 15)
+            both.read((2, 15, 20), (0, 20, 10))
         both.read((1, 77, 30))
 
 
