@@ -20,7 +20,7 @@ from provision.tools import ensure_tools
 from provision.wheel import default_jobs
 
 _COMMON = ("-DCMAKE_BUILD_TYPE=Release", "-DLLAMA_OPENSSL=OFF", "-DLLAMA_USE_PREBUILT_UI=OFF")
-_NINJA_STEP = re.compile(r"\[(\d+)/(\d+)\]")
+_STEP = re.compile(r"\[(\d+)/(\d+)\]")  # Ninja's
 _TARGET = re.compile(r"^bin/([^/:]+):", re.MULTILINE)
 
 
@@ -61,12 +61,12 @@ class Build:
     Attributes:
         tree: what is built.
         kind: how.
-        tools: a folder with CMake and Ninja where the machine lacks them.
+        tools: a folder with CMake and Ninja where the machine lacks them; None: it has its own.
     """
 
     tree: Tree
     kind: Kind
-    tools: Path
+    tools: Path | None
 
     @property
     def folder(self) -> Path:
@@ -92,7 +92,8 @@ class Build:
     @property
     def search_path(self) -> str:
         """$PATH with CMake, CTest and Ninja on it."""
-        return os.pathsep.join([os.environ.get("PATH", os.defpath), str(self.tools)])
+        folders = [os.environ.get("PATH", os.defpath), *([str(self.tools)] if self.tools else [])]
+        return os.pathsep.join(folders)
 
     def targets(self) -> list[str]:
         """The names of the programs that can be compiled."""
@@ -112,23 +113,38 @@ class Build:
         return found
 
 
-def configure(tree: Tree, kind: Kind) -> Build:
+def build_tools(tree: Tree) -> Path:
+    """The folder of CMake and Ninja where the machine lacks them, installed where missing.
+
+    Raises:
+        ProvisionError: they cannot be installed.
+    """
+    backend = cache_dir() / "backend"
+    with exclusive(backend / "lock", "building the library"):
+        return ensure_tools(backend, tree.log).scripts
+
+
+def configure(tree: Tree, kind: Kind, tools: Path | None) -> Build:
     """Configure one kind of build of a tree; at once where it was configured with the same options.
+
+    Args:
+        tree: what to build.
+        kind: how.
+        tools: what `build_tools` gave; None: the machine's own CMake, and Ninja where it has it.
 
     Raises:
         ProvisionError: CMake fails; the log has its output.
     """
-    backend = cache_dir() / "backend"
-    with exclusive(backend / "lock", "building the library"):
-        tools = ensure_tools(backend, tree.log)
-    build = Build(tree, kind, tools.scripts)
+    build = Build(tree, kind, tools)
     cached = any(shutil.which(program) for program in ("ccache", "sccache"))
     options = [*_COMMON, *kind.options, f"-DGGML_CCACHE={'ON' if cached else 'OFF'}"]
     stamp = build.folder / "configured-with"
     if stamp.exists() and stamp.read_text(encoding="utf-8") == "\n".join(options):
         return build
     shutil.rmtree(build.folder, ignore_errors=True)
-    command: list[str | Path] = [build.program("cmake"), "-S", tree.source, "-B", build.folder, "-G", "Ninja"]
+    command: list[str | Path] = [build.program("cmake"), "-S", tree.source, "-B", build.folder]
+    if shutil.which("ninja", path=build.search_path):
+        command += ["-G", "Ninja"]
     with Progress(f"Configuring {kind.name}", expected_seconds=5):
         run_logged([*command, *options], tree.log, f"Configuring {kind.name}", environment=build.environment)
     stamp.write_text("\n".join(options), encoding="utf-8")
@@ -149,14 +165,15 @@ def compile_targets(build: Build, targets: Iterable[str], what: str, jobs: int |
     """
     count = jobs or default_jobs()
     label = f"Compiling {what} ({build.tree.folder.name}), {count} at a time"
-    command: list[str | Path] = [build.program("ninja"), "-C", build.folder, "-j", str(count), *targets]
+    command: list[str | Path] = [build.program("cmake"), "--build", build.folder, "-j", str(count)]
+    command += ["--target", *targets]
     with (
-        exclusive(build.tree.folder / "lock", "compiling llama.cpp") as lock,
+        exclusive(build.tree.folder / f"lock-{build.kind.name}", "compiling llama.cpp") as lock,
         Progress(label) as progress,
     ):
 
         def on_line(line: str) -> None:
-            if match := _NINJA_STEP.match(line):
+            if match := _STEP.match(line):
                 progress.update(int(match[1]), int(match[2]))
 
         run_logged(

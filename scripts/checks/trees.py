@@ -74,7 +74,7 @@ def ensure_tree(patches: Path, *, patched: bool) -> Tree:
         version=upstream.patched_version if patched else upstream.version,
         patches=content_digest(patches, patch_files(patches)) if patched else _UPSTREAM,
     )
-    with exclusive(tree.folder / "lock", "unpacking llama.cpp"):
+    with exclusive(tree.folder / "lock-source", "unpacking llama.cpp"):
         tree.log.unlink(missing_ok=True)
         stamp, wanted = tree.folder / "prepared", f"{upstream.sha256} {tree.patches}"
         if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
