@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from gguf import GGUFWriter
 
-from tiny_models import PIECES, RMS_EPS, Array, RandomTensors, TinyModel, add_hyperparameters, write_gguf
+from tiny_models import PIECES, Array, RandomTensors, TinyModel, add_hyperparameters, write_gguf
 
 Form = Literal["absorbed", "expanded", "minicpm3"]
 """How llama.cpp computes it: `absorbed`, it caches latents (newer deepseek2 files); `expanded`, it caches
@@ -64,7 +64,7 @@ def write_tiny_mla(
         train_length=train_length,
         rope_base=10000.0,
         rope_dim=8,
-        rms_eps=RMS_EPS,
+        rms_eps=1e-6,  # as published; transformers norms latents with it whatever the config says
         tensors={},
         pieces=PIECES,
         form=form,
