@@ -12,6 +12,7 @@ from pathlib import Path
 
 import llama_cpp
 import numpy as np
+from gguf import GGUFWriter
 
 from reference_memory import InForce
 from reference_transformer import Float64, Positions, plain_frequencies
@@ -98,19 +99,21 @@ class Reservation:
             context_plan.reserve(handle, self.length)
 
 
-def write_model(path: Path, arch: Architecture, *, n_layer: int = 2, seed: int = 21) -> TinyModel:
+def write_model(
+    path: Path, arch: Architecture, *, extra_keys: Callable[[GGUFWriter], None] | None = None
+) -> TinyModel:
     """Heads of 64 numbers, which llama.cpp rotates by a Hadamard matrix where it quantizes them."""
     return write_tiny_model(
         path,
         arch=arch,
-        n_layer=n_layer,
         n_embd=128,
         n_head=4,
         n_head_kv=2,
         head_dim=HEAD_DIM,
         train_length=TRAIN_LENGTH,
         query_deviation=1.2,
-        seed=seed,
+        seed=21,
+        extra_keys=extra_keys,
     )
 
 
