@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,30 @@ def test_the_page_has_a_place_for_every_check() -> None:
     for name in check_patch.CHECKS:
         assert text.count(f"<!-- begin {name} -->\n") == 1
         assert text.count(f"<!-- end {name} -->\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("hidden", "expected"), [(True, ((), ("ggml_rope_ext",))), (False, (("ggml_rope_ext",), ()))]
+)
+def test_what_a_compiled_model_calls_is_read(
+    hidden: bool, expected: tuple[tuple[str, ...], tuple[str, ...]], tmp_path: Path
+) -> None:
+    """A unity batch of one model file whose graph calls `ggml_rope_ext`, with and without the member."""
+    member = "void ggml_rope_ext(int) const;" if hidden else ""
+    model = _write(
+        tmp_path / "models",
+        {
+            "a.cpp": 'extern "C" void ggml_rope_ext(int);\n'
+            f"struct llm_graph_context {{ {member} void build() const; }};\n"
+            "void llm_graph_context::build() const { ggml_rope_ext(1); }\n"
+        },
+    )
+    batch = _write(tmp_path / "Unity", {"unity_0_cxx.cxx": f'#include "{model}/a.cpp"\n'}) / "unity_0_cxx.cxx"
+    compiled = batch.with_name("unity_0_cxx.cxx.o")
+    subprocess.run(["c++", "-c", str(batch), "-o", str(compiled)], check=True)
+    assert rope_symbols.read_object(compiled, tmp_path) == ObjectFile(
+        "unity_0_cxx.cxx", ("a.cpp",), *expected
+    )
 
 
 MEMBERS = ("ggml_rope_ext",)

@@ -47,7 +47,33 @@ def object_files(build: Build, jobs: int | None) -> list[ObjectFile]:
     """
     compile_targets(build, ["llama"], "the library", jobs)
     folder = build.folder / _OBJECTS
-    return [_read(path, folder) for path in sorted(folder.rglob("*.o"))]
+    return [read_object(path, folder) for path in sorted(folder.rglob("*.o"))]
+
+
+def read_object(path: Path, folder: Path) -> ObjectFile:
+    """What one object file refers to, and which models are in it.
+
+    Args:
+        path: the object file; a unity batch's source lies beside it, under the same name without `.o`.
+        folder: that the paths of other object files are relative to, as their sources' are to `src`.
+
+    Raises:
+        ProvisionError: `nm` is not there.
+    """
+    said = output_of(["nm", "-uC", path])
+    if said is None:
+        raise ProvisionError(f"nm cannot read {path.name}; install binutils and run again.")
+    source = path.with_suffix("")  # unity_0_cxx.cxx.o -> unity_0_cxx.cxx, which lies beside it
+    if source.is_file():
+        included = [Path(name) for name in _INCLUDED.findall(source.read_text(encoding="utf-8"))]
+    else:
+        included = [path.relative_to(folder).with_suffix("")]
+    return ObjectFile(
+        name=source.name,
+        models=tuple(name.name for name in included if name.parent.name == "models"),
+        ggml=tuple(sorted(set(_ROPE_OF_GGML.findall(said)))),
+        members=tuple(sorted(set(_MEMBER.findall(said)))),
+    )
 
 
 def problems(objects: Iterable[ObjectFile], model_sources: Iterable[str]) -> list[str]:
@@ -84,21 +110,4 @@ def section(objects: Iterable[ObjectFile], sources: list[str], wrong: list[str])
             report.table(("object", "rope functions of ggml"), others),
             "Not as expected: " + ("; ".join(wrong) or "nothing") + ".",
         ]
-    )
-
-
-def _read(path: Path, folder: Path) -> ObjectFile:
-    said = output_of(["nm", "-uC", path])
-    if said is None:
-        raise ProvisionError(f"nm cannot read {path.name}; install binutils and run again.")
-    source = path.with_suffix("")  # unity_0_cxx.cxx.o -> unity_0_cxx.cxx, which lies beside it
-    if source.is_file():
-        included = [Path(name) for name in _INCLUDED.findall(source.read_text(encoding="utf-8"))]
-    else:
-        included = [path.relative_to(folder).with_suffix("")]
-    return ObjectFile(
-        name=source.name,
-        models=tuple(name.name for name in included if name.parent.name == "models"),
-        ggml=tuple(sorted(set(_ROPE_OF_GGML.findall(said)))),
-        members=tuple(sorted(set(_MEMBER.findall(said)))),
     )
