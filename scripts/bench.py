@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--methods", help=f"of plans and nodes (default: {','.join(METHODS)}; windows too for nodes)")
     add("--window", type=int, default=1024, help="of windows: tokens (default: 1024)")
     add("--sinks", type=int, default=4, help="of windows (default: 4)")
-    add("--lower", type=int, default=20, help="of windows: how many of the lowest layers (default: 20)")
+    add("--lower", type=int, help="of windows: how many of the lowest layers (default: two thirds)")
     add("--flash-attn", choices=_FLASH, default="both", help="of windows (default: both)")
     add("--json", type=Path, metavar="FILE", help="write every measured number there")
     add("--page", action="store_true", help="put the tables into docs/benchmarks.md")
@@ -79,7 +79,11 @@ def main() -> int:
     }
     failures: list[str] = []
     for what in wanted:
-        outcome = _measure(what, bench, given)
+        try:
+            outcome = _measure(what, bench, given)
+        except KeyboardInterrupt:
+            print(f"\nInterrupted before a round of {what} was finished.", file=sys.stderr)
+            return INTERRUPTED
         command = _command(parser, given, what)
         print(f"## {what}\n\n    {command}\n\n{outcome.text}\n", flush=True)
         record[what] = {"command": command, "complete": outcome.complete, **outcome.record}
@@ -128,7 +132,8 @@ def _bench(given: argparse.Namespace) -> Bench:
 
 def _measure(what: str, bench: Bench, given: argparse.Namespace) -> Outcome:
     def windows() -> WindowPlan:
-        return WindowPlan(bench.n_layer, given.lower, given.window, given.sinks)
+        lower = _or(given.lower, max(1, bench.n_layer * 2 // 3))
+        return WindowPlan(bench.n_layer, lower, given.window, given.sinks)
 
     methods = METHODS if given.methods is None else tuple(given.methods.split(","))
     if what == "identity":

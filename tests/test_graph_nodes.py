@@ -70,6 +70,13 @@ def test_logn_adds_one_multiplication_per_layer(model: Path) -> None:
     assert added(model, "logn") == [{"MUL": N_LAYER}] * 2
 
 
+@pytest.mark.parametrize("windows", ["16", "16/16/0", "16/32/0"])
+def test_windows_add_no_node(model: Path, windows: str) -> None:
+    """Layers see other caches and masks, which are inputs and not nodes."""
+    assert added(model, "windows", windows=windows, sinks="2") == [{}, {}]
+
+
 def test_compositions_add_up(model: Path) -> None:
     assert added(model, "dprope+logn") == [{"MUL": N_LAYER}] * 2
+    assert added(model, "dprope+windows", windows="16/16/0") == [{}, {}]
     assert added(model, "extra-mpe+logn") == [{ROTATION: ROTATIONS, "MUL": N_LAYER}] * 2

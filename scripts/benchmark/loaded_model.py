@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -103,13 +104,12 @@ def loaded_model(setup: Setup, on_node: NodeCallback | None = None) -> Iterator[
             context_plan.set_plan(model, plan)
         callback = None if on_node is None else capi.ggml_backend_sched_eval_callback(on_node)
         native = _context_parameters(setup, callback)
-        with native_log.fresh() as log:
+        with _listening() as heard:
             context = capi.llama_init_from_model(model, native)
-            if not context:
-                raise RefusedError(
-                    f"no context of {setup.n_ctx:,} tokens could be made: {_reason(log.errors())}"
-                )
-            kv_bytes = kv_bytes_logged(log.lines())
+        if not context:
+            errors = native_log.LOG.errors()
+            raise RefusedError(f"no context of {setup.n_ctx:,} tokens could be made: {_reason(errors)}")
+        kv_bytes = kv_bytes_logged("".join(heard).splitlines())
         n_vocab = int(capi.llama_vocab_n_tokens(capi.llama_model_get_vocab(model)))
         loaded = LoadedModel(context, n_vocab, setup.n_ctx, kv_bytes)
         try:
@@ -118,6 +118,24 @@ def loaded_model(setup: Setup, on_node: NodeCallback | None = None) -> Iterator[
             loaded.close()
     finally:
         capi.llama_model_free(model)
+
+
+@contextmanager
+def _listening() -> Iterator[list[str]]:
+    """All that the library logs meanwhile: more than `native_log` keeps, which gets it too."""
+    heard: list[str] = []
+
+    def write(level: int, text: bytes, _: object) -> None:
+        heard.append(text.decode("utf-8", "replace"))
+        native_log.LOG.write(level, heard[-1])
+
+    callback = capi.llama_log_callback(write)
+    native_log.LOG.clear()
+    capi.llama_log_set(callback, ctypes.c_void_p(0))
+    try:
+        yield heard
+    finally:
+        native_log.install()
 
 
 def kv_bytes_logged(lines: Sequence[str]) -> int:
