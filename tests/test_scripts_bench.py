@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -43,7 +44,7 @@ from benchmark.plans import plans_table
 from benchmark.ratios import Spread, decode_speed, prefill_speed, ratio, spread
 from benchmark.rounds import Rounds, Variant, run_rounds, turns
 from benchmark.speed import work_of
-from benchmark.stock_library import bare_patches
+from benchmark.stock_library import bare_patches, unpack_libraries
 from benchmark.window_plan import WINDOWS, WindowPlan
 from benchmark.windows import arithmetic, report
 from provision.failure import ProvisionError
@@ -347,3 +348,27 @@ def test_the_unpatched_library_is_the_pinned_one_with_the_same_build(tmp_path: P
     kept = {path.relative_to(tmp_path / "bare") for path in patch_files(tmp_path / "bare")}
     wanted = {path.relative_to(PATCHES) for path in patch_files(PATCHES)}
     assert kept == {path for path in wanted if path.parts[0] != "llama.cpp"}
+
+
+def test_of_a_wheel_only_the_libraries_are_kept(tmp_path: Path) -> None:
+    wheel, folder = tmp_path / "a.whl", tmp_path / "stock"
+    names = (
+        "llama_cpp/lib/libllama.so",
+        "llama_cpp/lib/libggml.so.0",
+        "llama_cpp/lib/cmake/x",
+        "lib/libllama.so",
+    )
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name in names:
+            archive.writestr(name, name)
+    (folder / "older").mkdir(parents=True)
+    unpack_libraries(wheel, folder / "key")
+    assert [path.name for path in folder.iterdir()] == ["key"]
+    kept = {path.name: path.read_text(encoding="utf-8") for path in (folder / "key").iterdir()}
+    assert kept == {"libllama.so": names[0], "libggml.so.0": names[1]}
+
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr(names[1], "")
+    with pytest.raises(ProvisionError, match="no libllama"):
+        unpack_libraries(wheel, folder / "other")
+    assert not (folder / "other").exists()

@@ -12,7 +12,7 @@ from provision.backends import AUTO, choose, this_machine
 from provision.cache import cache_dir
 from provision.failure import ProvisionError
 from provision.library import package_folder, read_record
-from provision.wheel import Recipe, ensure_wheel, make_recipe
+from provision.wheel import ensure_wheel, make_recipe
 
 _LABEL = "stock"
 _BUILD_ONLY = "llama-cpp-python"
@@ -53,17 +53,23 @@ def ensure_stock_library(patches: Path, jobs: int | None = None) -> Path:
         recipe = make_recipe(bare, backend)
         kept = cache_dir() / _LABEL / recipe.key
         if not kept.is_dir():
-            _unpack(ensure_wheel(recipe, bare, cache_dir() / "backend", jobs), kept, recipe)
+            unpack_libraries(ensure_wheel(recipe, bare, cache_dir() / "backend", jobs), kept)
     return kept
 
 
-def _unpack(wheel: Path, target: Path, recipe: Recipe) -> None:
-    """The wheel's libraries alone, as `target`: whole, or not at all. Those of older sources are removed."""
+def unpack_libraries(wheel: Path, target: Path) -> None:
+    """A wheel's libraries alone, as the folder `target`: whole, or not at all.
+
+    What lies beside it, of older sources, is removed.
+
+    Raises:
+        ProvisionError: the wheel has no libllama.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     for old in target.parent.glob("[!.]*"):
         shutil.rmtree(old)
     with TemporaryDirectory(prefix=".unpack-", dir=target.parent) as temporary:
-        found = Path(temporary) / recipe.key
+        found = Path(temporary) / target.name
         found.mkdir()
         with zipfile.ZipFile(wheel) as archive:
             for name in archive.namelist():
