@@ -31,7 +31,7 @@ TRAIN_LENGTH = 64
 TARGET_LENGTH = 256
 N_TOKENS = 300  # past the target length too
 METHODS = ("dprope", "yarn", "extra-mpe", "logn", "yarn+logn", "extra-pe+logn")
-SMALL_BATCHES = Mode(ubatch_size=48)
+SMALL_BATCHES = Mode(ubatch_size=48, threads=1)
 
 
 @pytest.fixture(scope="module", params=["absorbed", "expanded", "minicpm3"])
@@ -69,7 +69,10 @@ def largest_difference(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def test_without_a_plan(model: TinyMla, tokens: list[int]) -> None:
-    assert largest_difference(library_logits(model.path, tokens), expected(model, tokens, none)) <= BOUND
+    assert (
+        largest_difference(library_logits(model.path, tokens, SMALL_BATCHES), expected(model, tokens, none))
+        <= BOUND
+    )
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -81,7 +84,7 @@ def test_method(model: TinyMla, tokens: list[int], method: str) -> None:
         parts = [context.decode(tokens[:250])]
         parts += [context.decode([token], start=i) for i, token in enumerate(tokens[250:], start=250)]
     assert largest_difference(np.concatenate(parts), reference) <= BOUND
-    assert largest_difference(library_logits(model.path, tokens), reference) > 100 * BOUND
+    assert largest_difference(library_logits(model.path, tokens, SMALL_BATCHES), reference) > 100 * BOUND
 
 
 @pytest.mark.parametrize("method", GROWING)
@@ -103,7 +106,7 @@ def test_shifted_keys_equal_keys_computed_at_their_new_positions(
 ) -> None:
     """One layer, whose keys and values depend on the tokens alone; the cut is twice."""
     single = write_tiny_mla(tmp_path / "one-layer.gguf", form, n_layer=1, train_length=TRAIN_LENGTH, seed=4)
-    with loaded(single.path, N_TOKENS, prepare=under(single, method)) as context:
+    with loaded(single.path, N_TOKENS, SMALL_BATCHES, under(single, method)) as context:
         context.decode(tokens[:199])
         for cut in (70, 31):
             assert llama_cpp.llama_memory_seq_rm(context.memory, 0, 0, cut)
@@ -120,6 +123,6 @@ def test_method_at_positions_up_to_eight_thousand(
     deep = write_tiny_mla(tmp_path / "deep.gguf", form, train_length=1950, query_deviation=1.0, seed=3)
     start = 8000 - N_TOKENS
     reference = expected(deep, tokens, ORACLES[method], start)
-    with loaded(deep.path, 8000, prepare=under(deep, method, 4 * 1950)) as context:
+    with loaded(deep.path, 8000, SMALL_BATCHES, under(deep, method, 4 * 1950)) as context:
         assert largest_difference(context.decode(tokens, start), reference) <= BOUND
     assert largest_difference(expected(deep, tokens, none, start), reference) > 100 * BOUND
