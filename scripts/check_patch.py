@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from checks import architectures, report, rope_symbols, sanitizers, upstream_tests
-from checks.builds import TESTS, configure, library_folder
+from checks.builds import TESTS, Build, Kind, build_tools, configure, library_folder
 from checks.trees import Tree, ensure_tree
 from provision.demo_model import model_path
 from provision.failure import FAILED, run_main
@@ -36,9 +36,14 @@ class Run:
     tree: Tree
     jobs: int | None
 
-    def unpatched(self) -> Tree:
-        """llama.cpp as upstream has it."""
-        return ensure_tree(self.patches, patched=False)
+    def build(self, kind: Kind) -> Build:
+        """A build of the patched tree, configured."""
+        return configure(self.tree, kind, build_tools(self.tree))
+
+    def unpatched_build(self, kind: Kind) -> Build:
+        """A build of llama.cpp as upstream has it, configured."""
+        tree = ensure_tree(self.patches, patched=False)
+        return configure(tree, kind, build_tools(tree))
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ class Result:
 
 def check_symbols(run: Run) -> Result:
     """No model object refers to a rope function of ggml past the members."""
-    build = configure(run.tree, TESTS)
+    build = run.build(TESTS)
     objects = rope_symbols.object_files(build, run.jobs)
     sources = rope_symbols.model_sources(build)
     wrong = rope_symbols.problems(objects, sources)
@@ -65,9 +70,9 @@ def check_symbols(run: Run) -> Result:
 
 def check_architectures(run: Run) -> Result:
     """A random model of every architecture under every kind of plan."""
-    build = configure(run.tree, TESTS)
+    build = run.build(TESTS)
     models = architectures.write_models(build, run.jobs)
-    unpatched = library_folder(configure(run.unpatched(), TESTS), run.jobs)
+    unpatched = library_folder(run.unpatched_build(TESTS), run.jobs)
     trials = architectures.try_models(models, build.programs, unpatched)
     wrong = any(architectures.problems(trial) for trial in trials.values())
     return Result(f"{architectures.NOTE}\n\n{architectures.section(trials)}", not wrong)
@@ -75,7 +80,7 @@ def check_architectures(run: Run) -> Result:
 
 def check_sanitizers(run: Run) -> Result:
     """Our tests of the library under AddressSanitizer and UndefinedBehaviorSanitizer."""
-    build = configure(run.tree, sanitizers.SANITIZED)
+    build = run.build(sanitizers.SANITIZED)
     done = sanitizers.run_sanitized(build, _ROOT / "tests", run.jobs)
     return Result(sanitizers.section(done), done.exit_code == 0 and not done.findings)
 
@@ -83,13 +88,13 @@ def check_sanitizers(run: Run) -> Result:
 def check_upstream(run: Run) -> Result:
     """llama.cpp's own tests that need no download."""
     model = model_path() if model_path().exists() else None
-    build = configure(run.tree, TESTS)
+    build = run.build(TESTS)
     upstream_tests.compile_tests(build, upstream_tests.programs(build), run.jobs)
     tests = upstream_tests.listed_tests(build, model)
     patched = upstream_tests.run_tests(tests, "Running upstream's tests", model)
     unpatched = {}
     if any(not ending.passed for ending in patched.values()):
-        stock = configure(run.unpatched(), TESTS)
+        stock = run.unpatched_build(TESTS)
         upstream_tests.compile_tests(stock, upstream_tests.programs(stock), run.jobs)
         failed = [
             test

@@ -53,7 +53,15 @@ def try_models(models: Sequence[Path], patched: Path, unpatched: Path | None) ->
         models: the files.
         patched: the folder of the patched library.
         unpatched: that of the unpatched one; None: not compared with.
+
+    Raises:
+        ProvisionError: the patched library is not what this version of the application calls.
     """
+    fits = _run(
+        patched, ["-c", "from ropewalk.backend import library; library.require_patched('This check')"]
+    )
+    if fits.returncode != 0:
+        raise ProvisionError(f"the built library does not fit this checkout: {_last_line(fits.stderr)}.")
     trials: dict[str, Trial] = {}
     with Progress(f"Trying {len(models)} models with {len(CASES)} plans each") as progress:
         for done, path in enumerate(models):
@@ -183,14 +191,22 @@ def _general(sentence: str, model: str) -> str:
 
 def _try(path: Path, library: Path, *arguments: str) -> dict[str, Any]:
     """One file in a process of its own: what upstream asserts ends only that."""
+    finished = _run(library, ["-m", "checks.architecture_trial", str(path), *arguments])
+    if finished.returncode != 0:
+        return {"failed": f"ended with {finished.returncode}: {_last_line(finished.stderr)}"}
+    found: dict[str, Any] = json.loads(finished.stdout)
+    return found
+
+
+def _run(library: Path, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(_SOURCES),
         "LLAMA_CPP_LIB_PATH": str(library),
         "GGML_NO_BACKTRACE": "1",
     }
-    finished = subprocess.run(
-        [sys.executable, "-m", "checks.architecture_trial", str(path), *arguments],
+    return subprocess.run(
+        [sys.executable, *arguments],
         env=environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -198,11 +214,10 @@ def _try(path: Path, library: Path, *arguments: str) -> dict[str, Any]:
         errors="replace",
         check=False,
     )
-    if finished.returncode != 0:
-        last = (finished.stderr.strip().splitlines() or [""])[-1]
-        return {"failed": f"ended with {finished.returncode}: {last}"}
-    found: dict[str, Any] = json.loads(finished.stdout)
-    return found
+
+
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or [""])[-1]
 
 
 NOTE = (
