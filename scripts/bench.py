@@ -35,7 +35,7 @@ PAGE = _ROOT / "docs" / "benchmarks.md"
 _QUICK = ("identity", "nodes", "plans")
 _ALL = (*_QUICK, "windows", "flash-attention")
 _FLASH = {"off": (False,), "on": (True,), "both": (False, True)}
-_NOT_IN_THE_COMMAND = ("what", "json", "page", "jobs", "stock_library")
+_NOT_IN_THE_COMMAND = ("what", "json", "page", "jobs")
 _BAD_INPUT = 3
 
 

@@ -10,7 +10,11 @@ from typing import Any
 import pytest
 
 import bench
+from benchmark import windows
+from benchmark.child import Libraries
+from benchmark.jobs import Piece, Speed
 from benchmark.outcome import Outcome
+from benchmark.rounds import Rounds, Variant
 from provision.failure import ProvisionError, run_main
 
 LOGGED = 0.005 * (1 << 20)
@@ -175,3 +179,26 @@ def test_a_patched_library_is_not_taken_for_the_unpatched_one(
     folder = Path(llama_cpp.__file__).parent / "lib"
     assert run(monkeypatch, "plans", "--stock-library", folder, *small) == 1
     assert "is a patched one: name an unpatched one" in capfd.readouterr().err
+
+
+def test_one_setting_of_flash_attention_outlives_an_interruption_of_the_other(
+    tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    measured: list[str] = []
+
+    def measure(libraries: Libraries, variants: list[Variant], pairs: int, label: str) -> Rounds:
+        measured.append(label)
+        if len(measured) == 2:
+            raise KeyboardInterrupt
+        pieces = tuple(Piece(depth, 512, 1.0 + depth / 1000) for depth in range(0, 4096, 512))
+        runs = {v.name: [Speed(pieces, (Piece(512, 1, 0.1), Piece(4096, 1, 0.2)), 100, 0)] for v in variants}
+        return Rounds(runs, pairs)
+
+    monkeypatch.setattr(windows, "measure_in_turns", measure)
+    options = ("--model", tiny_llama, "--threads", 1, "--json", tmp_path / "out.json", "--pairs", 1)
+    assert run(monkeypatch, "windows", *options) == 130
+    assert measured == ["Windows, flash attention off", "Windows, flash attention on"]
+    kept = written(tmp_path)["windows"]
+    assert "flash attention off" in kept
+    assert "flash attention on" not in kept
+    assert "**Flash attention off**, 1 round:" in capfd.readouterr().out

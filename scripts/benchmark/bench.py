@@ -11,6 +11,7 @@ from typing import Any
 from benchmark.child import Libraries
 from benchmark.depth_cost import round_up
 from benchmark.jobs import OURS, Setup
+from ropewalk.wording.quantities import count
 from ropewalk_plan import GgufHeader, rope_spec_from_gguf
 
 UNPATCHED, NO_PLAN = "unpatched", "no plan"
@@ -80,7 +81,7 @@ class Bench:
     def where(self) -> str:
         """The machine, the model and the library in a sentence."""
         return (
-            f"{self.model.name} on {_processor()}, {self.threads} threads; "
+            f"{self.model.name} on {_processor()}, {count(self.threads, 'thread')}; "
             f"the patch {self.about[OURS]['build']}."
         )
 
@@ -92,4 +93,4 @@ def _processor() -> str:
     except OSError:
         return platform.processor() or platform.machine()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0]} ({len(names)} cores)" if names else platform.machine()
+    return f"{names[0]} ({count(len(names), 'core')})" if names else platform.machine()

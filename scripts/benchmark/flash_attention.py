@@ -10,6 +10,7 @@ from benchmark.page import table
 from benchmark.ratios import decode_speed, middle, prefill_speed, ratio
 from benchmark.rounds import Rounds, Variant, measure_in_turns
 from benchmark.windows import depth_job
+from ropewalk.wording.quantities import count
 
 OFF, ON = "off", "on"
 
@@ -23,7 +24,7 @@ def measure_flash_attention(bench: Bench, *, pairs: int, tokens: int, decode_tok
     rounds = measure_in_turns(bench.libraries, variants, pairs, "Flash attention")
     intro = (
         f"{bench.where} {NO_PLAN.capitalize()}, a context of {round_up(tokens):,} tokens, F16 keys "
-        f"and values; medians of {rounds.finished} rounds, in tokens/s. Above 1, flash attention is "
+        f"and values; medians of {count(rounds.finished, 'round')}, in tokens/s. Above 1, flash attention is "
         "the faster one."
     )
     return Outcome(f"{intro}\n\n{flash_table(rounds)}", rounds.to_json(), rounds.complete)

@@ -10,6 +10,7 @@ from benchmark.outcome import Outcome
 from benchmark.page import table
 from benchmark.ratios import Metric, decode_speed, middle, prefill_speed, ratio
 from benchmark.rounds import Rounds, Variant, measure_in_turns
+from ropewalk.wording.quantities import count
 
 METHODS = ("dprope", "yarn", "extra-mpe", "dprope+logn")
 _METRICS: tuple[tuple[str, Metric], ...] = (("prefill", prefill_speed), ("decode", decode_speed))
@@ -31,7 +32,7 @@ def measure_plans(
     rounds = measure_in_turns(bench.libraries, variants, pairs, "Plans")
     intro = (
         f"{bench.where} {tokens} tokens read and {decode_tokens} written after them, flash attention off; "
-        f"median and quartiles of the ratios of {rounds.finished} rounds. Above 1 is faster."
+        f"median and quartiles of the ratios of {count(rounds.finished, 'round')}. Above 1 is faster."
     )
     return Outcome(f"{intro}\n\n{plans_table(rounds)}", rounds.to_json(), rounds.complete)
 

@@ -23,6 +23,7 @@ from benchmark.ratios import Metric, decode_speed, middle, prefill_speed, ratio
 from benchmark.rounds import Rounds, Variant, measure_in_turns
 from benchmark.window_plan import WINDOWS, WindowPlan
 from provision.failure import USAGE, ProvisionError
+from ropewalk.wording.quantities import count
 
 _STOPS = 5  # depths at which the cost of a written token is measured
 _MEBIBYTE = 1 << 20
@@ -42,7 +43,9 @@ def measure_windows(
         plan: the windows.
     """
     base = UNPATCHED if bench.against_stock else NO_PLAN
-    texts, record, complete = [], {}, True
+    texts: list[str] = []
+    record: dict[str, Any] = {}
+    complete = True
     for on in flash:
         job = depth_job(bench, tokens, decode_tokens, flash_attention=on)
         windowed = depth_job(bench, tokens, decode_tokens, flash_attention=on, plan=plan)
@@ -51,12 +54,19 @@ def measure_windows(
             Variant(WINDOWS, OURS, windowed),
         ]
         name = f"flash attention {'on' if on else 'off'}"
-        rounds = measure_in_turns(bench.libraries, variants, pairs, f"Windows, {name}")
+        try:
+            rounds = measure_in_turns(bench.libraries, variants, pairs, f"Windows, {name}")
+        except KeyboardInterrupt:
+            if not texts:
+                raise
+            complete = False  # what was measured with the other setting is kept
+            break
         setup = job.setup
         whole = Layers((setup.n_ctx,) * plan.n_layer)
         layers = plan.layers(setup.n_ctx, setup.n_ubatch)
         texts.append(
-            f"**{name.capitalize()}**, {rounds.finished} rounds:\n\n" + report(rounds, base, whole, layers)
+            f"**{name.capitalize()}**, {count(rounds.finished, 'round')}:\n\n"
+            + report(rounds, base, whole, layers)
         )
         record[name] = {**rounds.to_json(), "arithmetic": arithmetic(rounds, base, whole, layers)}
         complete = complete and rounds.complete
