@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,9 +134,9 @@ def main() -> int:
     run = Run(arguments.patches, ensure_tree(arguments.patches, patched=True), arguments.jobs)
     passed = True
     for name in arguments.checks or CHECKS:
-        start = time.monotonic()
+        begin = report.Moment.now()
         result = CHECKS[name](run)
-        said = report.heading(run.tree, time.monotonic() - start, f"./scripts/check_patch {name}")
+        said = report.heading(run.tree, begin, f"./scripts/check_patch {name}")
         text = f"{said}\n\n{result.text}"
         report.put(arguments.page, name, text)
         print(

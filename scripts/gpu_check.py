@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import platform
 import sys
-import time
 from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -45,7 +44,7 @@ def main() -> int:
     if choice.backend == "cpu" and given.backend == AUTO:
         raise ProvisionError("no GPU with its toolkit was found; --backend cpu rehearses without one.")
     note(f"Backend: {choice.backend} ({choice.reason}).")
-    begin = time.monotonic()
+    begin = report.Moment.now()
     libraries = _build(patched, unpatched, choice.backend, given.jobs, packed=packed is not None)
     card = _card(libraries.patched, choice.backend)
     found = gpu.parity(libraries.patched, given.parity_depths, gpu.ALL_LAYERS)
@@ -61,7 +60,7 @@ def main() -> int:
         rounds=given.rounds,
         gpu_layers=gpu.ALL_LAYERS,
     )
-    said = report.heading(patched, time.monotonic() - begin, "./scripts/gpu_check")
+    said = report.heading(patched, begin, "./scripts/gpu_check")
     text = "\n\n".join(
         [
             f"{said} {_toolkit(choice.backend)}",

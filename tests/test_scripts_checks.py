@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from checks import architectures, report, rope_symbols, sanitizers, upstream_tests
 from checks.architecture_plans import CASES, N_TOKENS, TARGET_LENGTH, TRAIN_LENGTH, PlanCase
 from checks.rope_symbols import ObjectFile
-from checks.trees import mirror
+from checks.trees import Tree, mirror
 from checks.upstream_tests import Ending, UpstreamTest
 from provision.failure import ProvisionError
 
@@ -270,3 +271,14 @@ def test_the_sanitized_tests_are_there() -> None:
     for pattern in required:
         assert pattern in sanitizers.TESTS
         assert list(folder.glob(pattern)), pattern
+
+
+def test_the_heading_says_what_was_run_on_what(tmp_path: Path) -> None:
+    begin = report.Moment.now()
+    subprocess.run([sys.executable, "-c", "sum(range(3_000_000))"], check=True)
+    computed = report.Moment.now().processor - begin.processor
+    assert 0 < computed < 60
+    text = report.heading(Tree(tmp_path, "1+x.1", "0123456789abcdef"), begin, "./scripts/check_patch symbols")
+    assert text.startswith("`./scripts/check_patch symbols`, 20")
+    assert "llama.cpp of 1+x.1, patches 0123456789ab;" in text
+    assert text.endswith("of processor time).")

@@ -20,6 +20,7 @@ from provision.progress import Progress
 
 _SEED = "1"
 _WRITER = "test-llama-archs"
+_NAMED = 24  # models that are named with a sentence; more are counted, and stand in the other table
 _SOURCES = tuple(str(Path(__file__).resolve().parents[2] / name) for name in ("scripts", "app", "converters"))
 
 Trial = Mapping[str, Any]
@@ -180,7 +181,8 @@ def _sentences(trials: Mapping[str, Trial]) -> Iterable[Sequence[str]]:
                 said[_general(done["refused"], name)][case].add(name)
     for sentence, cases in sorted(said.items()):
         names = sorted({name for models in cases.values() for name in models})
-        yield sentence, ", ".join(cases), f"{len(names)}: {', '.join(names)}"
+        shown = f": {', '.join(names)}" if len(names) <= _NAMED else ""
+        yield sentence, ", ".join(cases), f"{len(names)}{shown}"
 
 
 def _general(sentence: str, model: str) -> str:

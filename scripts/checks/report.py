@@ -5,7 +5,10 @@ from __future__ import annotations
 import datetime
 import os
 import platform
+import resource
+import time
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from checks.trees import Tree
@@ -40,11 +43,33 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-def heading(tree: Tree, seconds: float, command: str) -> str:
-    """What was run, on what, when, and how long it took."""
+@dataclass(frozen=True)
+class Moment:
+    """A point in time, to measure from.
+
+    Attributes:
+        clock: seconds on the wall.
+        processor: seconds that the programs run so far have computed.
+    """
+
+    clock: float
+    processor: float
+
+    @classmethod
+    def now(cls) -> Moment:
+        """This one."""
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return cls(time.monotonic(), used.ru_utime + used.ru_stime)
+
+
+def heading(tree: Tree, since: Moment, command: str) -> str:
+    """What was run, on what, when, and how long it took, in all and of all cores."""
     day = datetime.datetime.now(tz=datetime.timezone.utc).date().isoformat()
     machine = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}"
+    end = Moment.now()
+    took = duration(end.clock - since.clock)
+    computed = duration(end.processor - since.processor)
     return (
-        f"`{command}`, {day}: llama.cpp of {tree.version}, patches {tree.patches[:12]}; {machine}; "
-        f"{duration(seconds)}."
+        f"`{command}`, {day}: llama.cpp of {tree.version}, patches {tree.patches[:12]}; {machine}; {took} "
+        f"({computed} of processor time)."
     )
