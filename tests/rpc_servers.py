@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -20,6 +22,9 @@ from ropewalk.backend.errors import RpcServerError
 from ropewalk.backend.rpc_server import RpcAddress, say_hello
 
 LOOPBACK = "127.0.0.1"
+
+_prctl = getattr(ctypes.CDLL(None), "prctl", None)  # Linux has it
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h; it outlasts the exec
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ def free_port() -> int:
 
 @contextmanager
 def running_server(folder: Path) -> Iterator[RunningServer]:
-    """A `ropewalk rpc-server` of this machine's CPU with one thread; killed at the end."""
+    """A `ropewalk rpc-server` of this machine's CPU with one thread; killed at the end, come how it may."""
     address = RpcAddress(LOOPBACK, free_port())
     log = folder / f"rpc-server-{address.port}.log"
     command = [sys.executable, "-m", "ropewalk", "rpc-server", "--port", str(address.port)]
@@ -66,6 +71,7 @@ def running_server(folder: Path) -> Iterator[RunningServer]:
             stdout=output,
             stderr=subprocess.STDOUT,
             env=environment(),
+            preexec_fn=_end_with_parent,  # noqa: PLW1509 - one C function, looked up before, and no lock
         )
     server = RunningServer(address, process, log)
     try:
@@ -73,6 +79,12 @@ def running_server(folder: Path) -> Iterator[RunningServer]:
         yield server
     finally:
         server.kill()
+
+
+def _end_with_parent() -> None:
+    """In the child: be killed when the tests' process dies (a client whose server is lost is aborted)."""
+    if _prctl is not None:
+        _prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
 
 
 def wait_until_it_answers(address: RpcAddress, process: subprocess.Popen[bytes]) -> None:
