@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from llama_cpp import llama_cpp as capi
+
 
 class ContextPlanParams(ctypes.Structure):
     """`struct llama_context_plan_params`, field for field."""
@@ -45,6 +47,7 @@ SIGNATURES: Mapping[str, tuple[Any, tuple[Any, ...]]] = MappingProxyType(
         "llama_context_plan_last_error": (ctypes.c_char_p, ()),
         "llama_context_plan_reserve": (ctypes.c_int32, (ctypes.c_void_p, ctypes.c_uint32)),
         "llama_context_plan_length": (ctypes.c_uint32, (ctypes.c_void_p,)),
+        "llama_context_plan_kv_size": (ctypes.c_int64, (ctypes.c_void_p, capi.llama_context_params)),
         "llama_model_plan_get": (ctypes.c_bool, (ctypes.c_void_p, _PARAMS)),
         "llama_model_plan_set": (ctypes.c_int32, (ctypes.c_void_p, _PARAMS)),
     }

@@ -11,7 +11,7 @@
 
 #include "llama.h"
 
-#define LLAMA_CONTEXT_PLAN_BUILD  "ropewalk.2" // counts the releases of the patch
+#define LLAMA_CONTEXT_PLAN_BUILD  "ropewalk.3" // counts the releases of the patch
 #define LLAMA_CONTEXT_PLAN_SCHEMA 1            // the newest `ropewalk.schema` that is understood
 
 #ifdef __cplusplus
@@ -69,6 +69,10 @@ extern "C" {
 
     // The longest sequence that the factors in force are meant for; 0 if the context executes no factors.
     LLAMA_API uint32_t llama_context_plan_length(const struct llama_context * ctx);
+
+    // Bytes of the K and V that a context made with these parameters would hold under the model's plan, or without one.
+    // -1: refused, the model's memory is of a kind whose size is not known beforehand (recurrent, hybrid, sparse attention).
+    LLAMA_API int64_t llama_context_plan_kv_size(const struct llama_model * model, struct llama_context_params params);
 
     // Why this thread's last load, set, context, reservation or decode was refused, "" if it was not for the sake of a plan.
     // Reading it clears it; the text stays valid until the thread calls this again. A load that fails before the file's

@@ -6,11 +6,13 @@
 #include "llama-impl.h"
 #include "llama-kv-cache.h"
 #include "llama-kv-cache-iswa.h"
+#include "llama-kv-cache-windows.h"
 #include "llama-model.h"
 
 #include "ggml.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 // A pair whose factor is this does not turn: its angle at any position is below what F32 resolves next to 1.
@@ -21,19 +23,19 @@ static constexpr float PLAN_STILL = 1e30f;
 // making the runtime
 //
 
-std::unique_ptr<llama_plan_runtime> llama_plan_runtime::make(const llama_model & model) {
+std::unique_ptr<llama_plan_runtime> llama_plan_runtime::make(const llama_model & model, llama_context * lctx) {
     const auto plan = model.plan.plan;
 
     llama_plan_set_error("");
 
-    if (!plan || plan->native || model.hparams.vocab_only || (plan->step_lengths.empty() && plan->logn_length == 0)) {
+    if (!plan || plan->native || model.hparams.vocab_only || (plan->step_lengths.empty() && plan->logn_length == 0 && !plan->has_windows())) {
         return nullptr;
     }
-    return std::unique_ptr<llama_plan_runtime>(new llama_plan_runtime(model, plan));
+    return std::unique_ptr<llama_plan_runtime>(new llama_plan_runtime(model, lctx, plan));
 }
 
-llama_plan_runtime::llama_plan_runtime(const llama_model & model, std::shared_ptr<const llama_plan> plan) :
-    plan(std::move(plan)), model(model), hparams(model.hparams), layers(hparams.n_layer_all), rotated(hparams.n_layer_all) {
+llama_plan_runtime::llama_plan_runtime(const llama_model & model, llama_context * lctx, std::shared_ptr<const llama_plan> plan) :
+    lctx(lctx), plan(std::move(plan)), model(model), hparams(model.hparams), layers(hparams.n_layer_all), rotated(hparams.n_layer_all) {
     const auto & p = *this->plan;
 
     if (p.logn_length > 0 && (model.arch == LLM_ARCH_MINIMAX_M3 || model.arch == LLM_ARCH_GLM5_NEXT)) {
@@ -127,6 +129,28 @@ bool llama_plan_runtime::scales(int il) const {
     return plan->logn_length > 0 && il >= 0 && il < (int) layers.size() && il != hparams.router_layer && !hparams.is_swa(il);
 }
 
+float llama_plan_runtime::rope_factor(uint32_t step) const {
+    return hparams.is_mla() ? 1.0f : attention_factor(step);
+}
+
+float llama_plan_runtime::score_factor(int il) const {
+    const float f = hparams.is_mla() && rotates(il) ? attention_factor(step) : 1.0f;
+    return f*f;
+}
+
+llama_pos llama_plan_runtime::stream_block() const {
+    if (!plan->streaming) {
+        return 0;
+    }
+    const uint32_t narrowest = *std::min_element(plan->windows.begin(), plan->windows.end());
+    return std::clamp<uint32_t>(narrowest/8, 1, 256);
+}
+
+llama_pos llama_plan_runtime::stream_period() const {
+    const uint32_t widest = *std::max_element(plan->windows.begin(), plan->windows.end());
+    return GGML_PAD(std::max<uint32_t>(4096, 8*widest), stream_block());
+}
+
 uint32_t llama_plan_runtime::max_nodes() const {
     return 8*layers.size() + 64;
 }
@@ -149,9 +173,12 @@ void llama_plan_runtime::note_rope(const ggml_tensor * rope, int il) const {
 void llama_plan_runtime::check_reserved(ggml_cgraph * gf, const llama_memory_i * memory) const {
     const std::string arch = model.arch_name();
 
+    if (windowed() && !dynamic_cast<const llama_kv_cache_windows *>(memory)) {
+        refuse("the context plan has attention windows, which the kind of memory of this " + arch + " model does not allow: bake a method without them");
+    }
     if (plan->step_lengths.size() > 1 && memory) {
         // the keys of these are turned when the step rises; an iSWA cache has the full layers in its base
-        if (!dynamic_cast<const llama_kv_cache *>(memory) && !dynamic_cast<const llama_kv_cache_iswa *>(memory)) {
+        if (!windowed() && !dynamic_cast<const llama_kv_cache *>(memory) && !dynamic_cast<const llama_kv_cache_iswa *>(memory)) {
             refuse("the context plan changes its factors with the length, which the kind of memory of this " + arch + " model does not allow: bake a static method");
         }
         // in these a norm with weights comes after the rotation, so that a cached key cannot be turned exactly
@@ -209,6 +236,13 @@ public:
             }
             ggml_backend_tensor_set(pos_mapped, data.data(), 0, ggml_nbytes(pos_mapped));
         }
+        if (pos_stream && pos_stream->buffer) {
+            std::vector<int32_t> data(ubatch->pos, ubatch->pos + n_tokens);
+            for (auto & p : data) {
+                p -= runtime->stream_origin;
+            }
+            ggml_backend_tensor_set(pos_stream, data.data(), 0, ggml_nbytes(pos_stream));
+        }
         if (logn && logn->buffer) {
             std::vector<float> data(n_tokens);
             for (size_t i = 0; i < n_tokens; ++i) {
@@ -223,10 +257,12 @@ public:
 
         return params.cparams.plan == runtime &&
             (!pos_mapped || pos_mapped->ne[0] == n_tokens*n_pos_per_embd) &&
+            (!pos_stream || pos_stream->ne[0] == n_tokens) &&
             (!logn       || logn->ne[2]       == n_tokens);
     }
 
     ggml_tensor * pos_mapped = nullptr; // I32 [n_tokens*n_pos_per_embd]
+    ggml_tensor * pos_stream = nullptr; // I32 [n_tokens], from the stream's origin
     ggml_tensor * logn       = nullptr; // F32 [1, 1, n_tokens]
 
     const llama_plan_runtime * runtime;
@@ -269,11 +305,20 @@ ggml_tensor * llm_graph_context::plan_rope(ggml_tensor * pos, ggml_tensor * own_
         const auto & factors = runtime->layer_factors(plan.il);
         if (n_dims/2 != (int) runtime->plan->n_pairs) {
             runtime->refuse(format("the context plan has factors for %u pairs, but layer %d rotates %d", runtime->plan->n_pairs, plan.il, n_dims/2));
-        } else if (factors.hi && pos != plan.inp_pos) {
+        } else if ((factors.hi || runtime->plan->streaming) && pos != plan.inp_pos) {
             runtime->refuse("the architecture " + std::string(llm_arch_name(arch)) + " rotates by positions of its own, which a position map does not reach");
         } else {
             // a plan is total: its factors hold the model's own scaling, so scale, ramp and attention factor are the plan's
-            cur = rope(nullptr, pos, factors.lo, 1.0f, 0.0f, runtime->attention_factor());
+            if (runtime->plan->streaming) {
+                auto * inp = plan_input();
+                if (!inp->pos_stream) {
+                    inp->pos_stream = ggml_dup_tensor(ctx0, plan.inp_pos);
+                    ggml_set_input(inp->pos_stream);
+                    ggml_set_name (inp->pos_stream, "inp_pos_stream");
+                }
+                pos = inp->pos_stream;
+            }
+            cur = rope(nullptr, pos, factors.lo, 1.0f, 0.0f, runtime->rope_factor(runtime->step));
             runtime->note_plan_rope();
             if (factors.hi) {
                 runtime->note_rope(cur, plan.il);
@@ -350,6 +395,10 @@ ggml_tensor * llm_graph_context::plan_scale_q(ggml_tensor * q, int il) const {
     return ggml_mul(ctx0, q, inp->logn);
 }
 
+float llm_graph_context::plan_scale_kq(float kq_scale, int il) const {
+    return cparams.plan ? kq_scale*cparams.plan->score_factor(il) : kq_scale;
+}
+
 //
 // K-shift
 //
@@ -401,14 +450,21 @@ void llama_plan_runtime::add_k_shift_input(ggml_context * ctx, llm_graph_result 
     res->add_input(std::move(inp));
 }
 
-ggml_tensor * llama_plan_runtime::build_k_shift(ggml_context * ctx, ggml_tensor * k, ggml_tensor * shift, ggml_tensor * rot, int n_rot, int mode, float freq_base, int il) const {
+ggml_tensor * llama_plan_runtime::build_turn(ggml_context * ctx, ggml_tensor * k, const turn & by, int n_rot, int mode, float freq_base) {
+    ggml_tensor * cur = ::ggml_rope_ext_inplace(ctx, k, by.pos, by.f.lo, n_rot, mode, 0, freq_base, 1.0f, 0.0f, by.attention_factor, 0.0f, 0.0f);
+    if (by.f.hi) {
+        cur = ::ggml_rope_ext_inplace(ctx, cur, by.pos_mapped, by.f.hi, n_rot, mode, 0, freq_base, 1.0f, 0.0f, 1.0f, 0.0f, 0.0f);
+    }
+    return cur;
+}
+
+ggml_tensor * llama_plan_runtime::build_k_shift(ggml_context * ctx, ggml_tensor * k, ggml_tensor * shift, ggml_tensor * rot, ggml_tensor * own_factors, int n_rot, int mode,
+        float freq_base, float own_freq_scale, const llama_cparams & cparams, int il) const {
     if (!rotated[il]) {
         return k;
     }
-    return build_turn(ctx, k, { shift, k_shift_mapped, layer_factors(il), 1.0f }, rot, n_rot, mode, freq_base);
-}
 
-ggml_tensor * llama_plan_runtime::build_turn(ggml_context * ctx, ggml_tensor * k, const turn & by, ggml_tensor * rot, int n_rot, int mode, float freq_base) {
+    // types that do not rotate are turned in F32, out of the rotation (rot) that quantized keys are stored under
     const bool inplace = k->type == GGML_TYPE_F32 || k->type == GGML_TYPE_F16;
 
     ggml_tensor * cur = k;
@@ -419,9 +475,14 @@ ggml_tensor * llama_plan_runtime::build_turn(ggml_context * ctx, ggml_tensor * k
         }
     }
 
-    cur = ::ggml_rope_ext_inplace(ctx, cur, by.pos, by.f.lo, n_rot, mode, 0, freq_base, 1.0f, 0.0f, by.attention_factor, 0.0f, 0.0f);
-    if (by.f.hi) {
-        cur = ::ggml_rope_ext_inplace(ctx, cur, by.pos_mapped, by.f.hi, n_rot, mode, 0, freq_base, 1.0f, 0.0f, 1.0f, 0.0f, 0.0f);
+    if (rotates(il)) {
+        cur = build_turn(ctx, cur, { shift, k_shift_mapped, layer_factors(il), 1.0f }, n_rot, mode, freq_base);
+    } else {
+        // the layer's own rotation; the ramp's attention factor is in the keys already, and is cancelled
+        const float ext  = cparams.yarn_ext_factor;
+        const float attn = ext != 0.0f ? 1.0f/(1.0f + 0.1f*std::log(1.0f/own_freq_scale)) : 1.0f;
+        cur = ::ggml_rope_ext_inplace(ctx, cur, shift, own_factors, n_rot, mode, cparams.n_ctx_orig_yarn, freq_base, own_freq_scale,
+                ext, attn, cparams.yarn_beta_fast, cparams.yarn_beta_slow);
     }
 
     if (!inplace) {

@@ -14,6 +14,8 @@ struct ggml_cgraph;
 struct ggml_context;
 struct ggml_tensor;
 
+struct llama_context;
+struct llama_cparams;
 struct llama_hparams;
 struct llama_memory_i;
 struct llama_model;
@@ -26,7 +28,7 @@ class  llm_graph_result;
 // Reached through llama_cparams::plan; null there means that there is nothing to execute.
 struct llama_plan_runtime {
     // nullptr if the model has no plan, or its own keys say all of it; throws if the factors cannot be placed
-    static std::unique_ptr<llama_plan_runtime> make(const llama_model & model);
+    static std::unique_ptr<llama_plan_runtime> make(const llama_model & model, llama_context * lctx);
 
     // factors on the device of layer il: lo for the true positions, hi for the mapped ones
     struct factors {
@@ -36,7 +38,10 @@ struct llama_plan_runtime {
 
     const factors & layer_factors(int il) const { return layers[il]; }
 
-    float attention_factor() const { return plan->step_attention_factors.empty() ? 1.0f : plan->step_attention_factors[step]; }
+    // of the step in force: on rotated q and rotated k, or with latent attention, of which only a part rotates, on the whole score
+    float attention_factor(uint32_t step) const { return plan->step_attention_factors.empty() ? 1.0f : plan->step_attention_factors[step]; }
+    float rope_factor (uint32_t step) const;
+    float score_factor(int il) const;
 
     // the step in force; set_step() writes its factors to the devices
     uint32_t step     = 0;
@@ -47,6 +52,15 @@ struct llama_plan_runtime {
     // does the plan replace this layer's rotation? is this layer's attention scaled by LogN?
     bool rotates(int il) const;
     bool scales (int il) const;
+
+    bool windowed() const { return plan->has_windows(); }
+
+    // streaming: tokens by which a window moves, tokens after which the origin of rotations does, and that origin
+    llama_pos stream_block() const; // 0: the plan does not stream
+    llama_pos stream_period() const;
+    llama_pos stream_origin = 0;
+
+    llama_context * const lctx;
 
     uint32_t max_nodes() const; // that the plan adds to a graph, leaves included
 
@@ -69,12 +83,13 @@ struct llama_plan_runtime {
         float         attention_factor = 1.0f;
     };
 
-    // each pair is turned once; quantized keys are turned in F32, out of the rotation (rot) that they are stored under
-    static ggml_tensor * build_turn(ggml_context * ctx, ggml_tensor * k, const turn & by, ggml_tensor * rot, int n_rot, int mode, float freq_base);
+    // each pair is turned once, in place
+    static ggml_tensor * build_turn(ggml_context * ctx, ggml_tensor * k, const turn & by, int n_rot, int mode, float freq_base);
 
     // K-shift: p(m + d) - p(m) for the mapped pairs; the keys are multiplied by no attention factor again
     void          add_k_shift_input(ggml_context * ctx, llm_graph_result * res, const llama_kv_cache * kv, int64_t n_cells) const;
-    ggml_tensor * build_k_shift    (ggml_context * ctx, ggml_tensor * k, ggml_tensor * shift, ggml_tensor * rot, int n_rot, int mode, float freq_base, int il) const;
+    ggml_tensor * build_k_shift    (ggml_context * ctx, ggml_tensor * k, ggml_tensor * shift, ggml_tensor * rot, ggml_tensor * own_factors, int n_rot, int mode,
+            float freq_base, float own_freq_scale, const llama_cparams & cparams, int il) const;
 
     bool has_rotated(int il) const { return rotated[il]; }
 
@@ -92,7 +107,7 @@ struct llama_plan_runtime {
     void note_plan_logn() const { scaled = true; }
 
 private:
-    llama_plan_runtime(const llama_model & model, std::shared_ptr<const llama_plan> plan);
+    llama_plan_runtime(const llama_model & model, llama_context * lctx, std::shared_ptr<const llama_plan> plan);
 
     std::vector<factors> layers;
 

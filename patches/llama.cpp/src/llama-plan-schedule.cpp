@@ -5,6 +5,7 @@
 #include "llama-io.h"
 #include "llama-kv-cache.h"
 #include "llama-kv-cache-iswa.h"
+#include "llama-kv-cache-windows.h"
 #include "llama-model.h"
 
 #include <algorithm>
@@ -105,7 +106,7 @@ ggml_cgraph * llama_kv_cache::build_graph_plan_step(llm_graph_result * res, llam
         by.pos_mapped = new_input(GGML_TYPE_I32, n_cells);
         by.f.hi       = new_input(GGML_TYPE_F32, plan.n_pairs);
     }
-    by.attention_factor = plan.step_attention_factors[to]/plan.step_attention_factors[runtime.step];
+    by.attention_factor = runtime.rope_factor(to)/runtime.rope_factor(runtime.step);
 
     for (const auto & layer : layers) {
         const uint32_t il = layer.il;
@@ -121,7 +122,7 @@ ggml_cgraph * llama_kv_cache::build_graph_plan_step(llm_graph_result * res, llam
                 ggml_row_size(layer.k->type, hparams.n_embd_k_gqa(il)),
                 ggml_row_size(layer.k->type, n_embd_nope));
 
-        ggml_build_forward_expand(gf, llama_plan_runtime::build_turn(ctx, k, by, nullptr, n_rot, hparams.rope_type, model.get_rope_freq_base(cparams, il)));
+        ggml_build_forward_expand(gf, llama_plan_runtime::build_turn(ctx, k, by, n_rot, hparams.rope_type, model.get_rope_freq_base(cparams, il)));
     }
     res->add_input(std::move(inp));
 
@@ -152,6 +153,10 @@ bool llama_context::plan_set_step(uint32_t step) {
     if (!plan_memory_empty()) {
         if (const auto * iswa = dynamic_cast<const llama_kv_cache_iswa *>(memory.get())) {
             caches = { iswa->get_base(), iswa->get_swa() };
+        } else if (const auto * windows = dynamic_cast<const llama_kv_cache_windows *>(memory.get())) {
+            for (size_t i = 0; i < windows->n_groups(); ++i) {
+                caches.push_back(windows->get_group(i));
+            }
         } else {
             caches = { dynamic_cast<const llama_kv_cache *>(memory.get()) };
         }

@@ -91,6 +91,25 @@ llama_plan::llama_plan(const llama_context_plan_params & p) :
         default:
             llama_plan_refuse(format("the context plan has a position map of unknown kind %u", position_kind));
     }
+    if (n_sinks > 0 && !has_windows()) {
+        llama_plan_refuse(format("the context plan has %u sinks, but no layer has a window", n_sinks));
+    }
+    for (const uint32_t w : windows) {
+        if (w > INT32_MAX/16 || n_sinks > INT32_MAX/16) {
+            llama_plan_refuse(format("the context plan has a window of %u tokens and %u sinks, which must be at most %d", w, n_sinks, INT32_MAX/16));
+        }
+    }
+    if (streaming) {
+        if (windows.empty() || std::count(windows.begin(), windows.end(), 0u) > 0) {
+            llama_plan_refuse("the context plan streams, but not every layer has a window");
+        }
+        if (step_lengths.size() != 1 || !rope_layers.empty()) {
+            llama_plan_refuse("the context plan streams, for which it has to state one list of factors for every layer");
+        }
+        if (maps_positions() || logn_length > 0) {
+            llama_plan_refuse("the context plan streams, with which a position map or LogN does not go together: they count from the text's beginning");
+        }
+    }
     if (logn_length == 1 || logn_length > INT32_MAX) {
         llama_plan_refuse(format("the context plan's LogN length is %u, which must be 0 (off) or from 2 to 2147483647", logn_length));
     }
@@ -147,6 +166,10 @@ uint64_t llama_plan::hash() const {
 uint32_t llama_plan::step_for(uint32_t n_tokens) const {
     const auto it = std::lower_bound(step_lengths.begin(), step_lengths.end(), n_tokens);
     return it == step_lengths.end() ? (uint32_t) step_lengths.size() - 1 : (uint32_t) (it - step_lengths.begin());
+}
+
+bool llama_plan::has_windows() const {
+    return std::any_of(windows.begin(), windows.end(), [](uint32_t w) { return w > 0; });
 }
 
 int32_t llama_plan::map_position(int32_t pos) const {
@@ -282,8 +305,16 @@ static void plan_check(const llama_plan & plan, const std::string & arch, const 
     if (plan.step_lengths.size() > 1 && hparams.n_pos_per_embd() > 1) {
         llama_plan_refuse(format("the context plan changes its factors with the length, which the several positions of a token in %s do not allow: bake a static method", name));
     }
-    if (!plan.windows.empty() || plan.n_sinks > 0 || plan.streaming) {
-        llama_plan_refuse("the context plan has attention windows, which this library does not execute yet: bake it without them");
+    if (plan.has_windows()) {
+        if (hparams.n_pos_per_embd() > 1) {
+            llama_plan_refuse(format("the context plan has attention windows, which the several positions of a token in %s do not allow: bake a method without them", name));
+        }
+        if (hparams.is_swa_any() || arch == "dflash") {
+            llama_plan_refuse(format("the context plan has attention windows, but %s has windows of its own: bake a method without them", name));
+        }
+    }
+    if (!plan.windows.empty() && plan.windows.size() != hparams.n_layer() && plan.windows.size() != hparams.n_layer_all) {
+        llama_plan_refuse(format("the context plan has windows for %zu layers, but the model has %u", plan.windows.size(), hparams.n_layer()));
     }
     if (!plan.step_lengths.empty() && plan.n_pairs != hparams.n_rot_full/2) {
         llama_plan_refuse(format("the context plan has factors for %u pairs, but the model rotates %u", plan.n_pairs, hparams.n_rot_full/2));
@@ -293,10 +324,6 @@ static void plan_check(const llama_plan & plan, const std::string & arch, const 
             llama_plan_refuse(format("the context plan names layer %u, but the model has %u", il, hparams.n_layer_all));
         }
     }
-    if (hparams.is_mla() && std::any_of(plan.step_attention_factors.begin(), plan.step_attention_factors.end(), [](float f) { return f != 1.0f; })) {
-        // the factor belongs on all of q, not on the rotated part alone
-        llama_plan_refuse(format("the context plan has an attention factor, which this library does not execute for the latent attention of %s yet: bake a method without one", name));
-    }
 }
 
 void llama_plan_slot::set(std::shared_ptr<const llama_plan> next, const std::string & arch, llama_hparams & hparams) {
@@ -305,6 +332,10 @@ void llama_plan_slot::set(std::shared_ptr<const llama_plan> next, const std::str
     }
     plan = std::move(next);
     hparams.n_ctx_train = plan && !plan->native ? plan->target_length : n_ctx_train_own;
+}
+
+uint32_t llama_plan_slot::n_swa(uint32_t own) const {
+    return plan && !plan->native && plan->has_windows() ? *std::max_element(plan->windows.begin(), plan->windows.end()) : own;
 }
 
 void llama_plan_slot::load(const gguf_context * meta, const std::string & arch, llama_hparams & hparams) {

@@ -49,6 +49,8 @@ struct llama_plan {
 
     const float * factors(uint32_t step) const { return step_factors.data() + (size_t) step*n_pairs; }
 
+    bool has_windows() const; // a layer that does not see all
+
     bool maps_positions() const { return position_kind != LLAMA_CONTEXT_PLAN_POSITION_IDENTITY; }
 
     int32_t map_position(int32_t pos) const;
@@ -60,6 +62,9 @@ struct llama_plan_slot {
     std::shared_ptr<const llama_plan> plan;
 
     uint32_t n_ctx_train_own = 0;
+
+    // the window that a caller who wants to go back has to know of: the plan's largest
+    uint32_t n_swa(uint32_t own) const;
 
     // throws std::runtime_error, as everything in load_hparams does
     void load(const gguf_context * meta, const std::string & arch, llama_hparams & hparams);
