@@ -34,7 +34,12 @@ pytestmark = pytest.mark.usefixtures("patched_library")
 BOUND = 1e-3
 N_LAYER, TRAIN, TARGET, N_TOKENS = 6, 64, 256, 200
 FLASH = ContextParams(
-    n_ctx=N_TOKENS, n_batch=N_TOKENS, n_outputs=N_TOKENS, kv_type="f32", flash_attention="on"
+    n_ctx=N_TOKENS,
+    n_batch=N_TOKENS,
+    n_outputs=N_TOKENS,
+    threads=1,
+    kv_type="f32",
+    flash_attention="on",
 )
 NO_FLASH = dataclasses.replace(FLASH, flash_attention="off")
 
@@ -125,7 +130,7 @@ def read_remotely(context: Context, tokens: list[int], ends: tuple[int, ...]) ->
 
 
 def as_local(params: ContextParams) -> Mode:
-    return Mode(flash_attention=params.flash_attention == "on")
+    return Mode(flash_attention=params.flash_attention == "on", threads=1)
 
 
 def read_locally(path: Path, tokens: list[int], ends: tuple[int, ...], params: ContextParams) -> Float32:
@@ -234,7 +239,9 @@ def test_the_engine_reads_and_answers_there(
     _, path = baked(CASES[2], tmp_path)
     answers = []
     for servers in ((), addresses):
-        options = EngineOptions(n_ctx=128, kv_type="f32", flash_attention="off", rpc_servers=servers)
+        options = EngineOptions(
+            n_ctx=128, threads=1, kv_type="f32", flash_attention="off", rpc_servers=servers
+        )
         with Engine.start() as engine:
             engine.load(path, options)
             engine.prefill(tokens[:100])
