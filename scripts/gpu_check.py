@@ -17,10 +17,10 @@ from pathlib import Path
 _ROOT = Path(__file__).resolve().parents[1]
 sys.path += [str(_ROOT / name) for name in ("tests", "app", "converters", "python")]
 
-from checks import gpu, gpu_pack, report  # noqa: E402
-from checks.builds import LIBRARY_ONLY, Kind, build_tools, configure, library_folder  # noqa: E402
+from checks import gpu, gpu_build, gpu_pack, report  # noqa: E402
+from checks.builds import build_tools  # noqa: E402
 from checks.trees import Tree, checks_dir, ensure_tree  # noqa: E402
-from provision.backends import AUTO, CHOICES, CMAKE_OPTIONS, choose, find_program, this_machine  # noqa: E402
+from provision.backends import AUTO, CHOICES, choose, find_program, this_machine  # noqa: E402
 from provision.commands import note, output_of  # noqa: E402
 from provision.demo_model import model_path  # noqa: E402
 from provision.failure import FAILED, USAGE, ProvisionError, run_main  # noqa: E402
@@ -45,7 +45,8 @@ def main() -> int:
         raise ProvisionError("no GPU with its toolkit was found; --backend cpu rehearses without one.")
     note(f"Backend: {choice.backend} ({choice.reason}).")
     begin = report.Moment.now()
-    libraries = _build(patched, unpatched, choice.backend, given.jobs, packed=packed is not None)
+    tools = None if packed else build_tools(patched)
+    libraries = gpu_build.build_both(patched, unpatched, choice.backend, tools, given.jobs)
     card = _card(libraries.patched, choice.backend)
     found = gpu.parity(libraries.patched, given.parity_depths, gpu.ALL_LAYERS)
     problems = gpu.parity_problems(found["rows"])
@@ -115,15 +116,6 @@ def _numbers(text: str) -> list[int]:
 def _trees() -> tuple[Tree, Tree]:
     patches = _ROOT / "patches"
     return ensure_tree(patches, patched=True), ensure_tree(patches, patched=False)
-
-
-def _build(patched: Tree, unpatched: Tree, backend: str, jobs: int | None, *, packed: bool) -> gpu.Libraries:
-    kind = Kind(f"library-{backend}", (*LIBRARY_ONLY, *CMAKE_OPTIONS[backend]), backend)
-    folders = []
-    for tree in (patched, unpatched):
-        build = configure(tree, kind, None if packed else build_tools(tree))
-        folders.append(library_folder(build, jobs))
-    return gpu.Libraries(*folders)
 
 
 def _card(library: Path, backend: str) -> str:

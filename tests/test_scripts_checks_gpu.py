@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import gpu_check
-from checks import gpu, gpu_pack
+from checks import gpu, gpu_build, gpu_pack
 from checks.gpu import Speeds
 from checks.trees import Tree
 from provision.backends import Machine
@@ -143,3 +143,18 @@ def test_without_a_gpu_a_rehearsal_has_to_be_asked_for(
     monkeypatch.setattr("sys.argv", ["gpu_check"])
     with pytest.raises(ProvisionError, match="--backend cpu rehearses"):
         gpu_check.main()
+
+
+def test_a_kept_library_is_its_own_and_shares_ggml(tmp_path: Path) -> None:
+    """What is built next replaces the build's libllama, and must not replace the kept one."""
+    built = tmp_path / "bin"
+    built.mkdir()
+    (built / "libllama.so.0").write_text("first")
+    (built / "libllama.so").symlink_to("libllama.so.0")
+    (built / "libggml.so").write_text("ggml")
+    gpu_build.keep_library(built, tmp_path / "kept")
+    (built / "libllama.so.0").write_text("second")
+    assert (tmp_path / "kept" / "libllama.so").read_text() == "first"
+    assert (tmp_path / "kept" / "libggml.so").samefile(built / "libggml.so")
+    gpu_build.keep_library(built, tmp_path / "kept")
+    assert (tmp_path / "kept" / "libllama.so").read_text() == "second"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -127,6 +128,8 @@ def build_tools(tree: Tree) -> Path:
 def configure(tree: Tree, kind: Kind, tools: Path | None) -> Build:
     """Configure one kind of build of a tree; at once where it was configured with the same options.
 
+    Options in $CMAKE_ARGS come after these and so win over them, as in set-up.
+
     Args:
         tree: what to build.
         kind: how.
@@ -137,7 +140,8 @@ def configure(tree: Tree, kind: Kind, tools: Path | None) -> Build:
     """
     build = Build(tree, kind, tools)
     cached = any(shutil.which(program) for program in ("ccache", "sccache"))
-    options = [*_COMMON, *kind.options, f"-DGGML_CCACHE={'ON' if cached else 'OFF'}"]
+    own = shlex.split(os.environ.get("CMAKE_ARGS", ""))
+    options = [*_COMMON, *kind.options, f"-DGGML_CCACHE={'ON' if cached else 'OFF'}", *own]
     stamp = build.folder / "configured-with"
     if stamp.exists() and stamp.read_text(encoding="utf-8") == "\n".join(options):
         return build
