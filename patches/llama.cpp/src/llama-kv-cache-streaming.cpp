@@ -4,8 +4,8 @@
 // which is StreamingLLM's position within the cache at the block's start. Only the sinks' few keys are rewritten, each time
 // from the rows as first written, so that no rounding builds up.
 //
-// Angles are computed in F32, so positions must not grow for ever: rotations count from an origin, which moves every R tokens. The
-// keys of the window are then turned back by as much, once in their life, because R is many windows.
+// Angles are computed in F32, so positions must not grow for ever: rotations count from an origin, which moves every four windows.
+// The keys of the window are then turned back by as much, once in their life.
 
 #include "llama-kv-cache-windows.h"
 

@@ -310,8 +310,11 @@ void llama_kv_cache_windows::seq_add(llama_seq_id seq_id, llama_pos p0, llama_po
     if (shift == 0 || sequences[seq_id].history.count(p0, p1) == 0) {
         return;
     }
-    if (cparams.plan->plan->streaming || !get_can_shift()) {
-        return block(seq_id, "a sequence cannot be shifted under this context plan: empty it and read its text again");
+    if (cparams.plan->plan->streaming) {
+        return block(seq_id, "a sequence cannot be shifted under a streaming context plan: empty it and read its text again");
+    }
+    if (!get_can_shift()) {
+        return block(seq_id, "the positions of this " + model.arch_name() + " model cannot be shifted: empty the sequence and read its text again");
     }
 
     // a cell that two sequences share has one position: the other one is shifted with it, unasked
@@ -338,7 +341,8 @@ void llama_kv_cache_windows::seq_div(llama_seq_id seq_id, llama_pos p0, llama_po
     if (seq_id < 0 || seq_id >= (llama_seq_id) n_seqs || d == 1 || sequences[seq_id].history.count(std::max(p0, 0), p1 < 0 ? POS_END : p1) == 0) {
         return;
     }
-    block(seq_id, "the positions of a sequence cannot be divided under a context plan with windows: empty it and read its text again");
+    block(seq_id, format("the positions of a sequence cannot be divided under a %s: empty it and read its text again",
+            cparams.plan->plan->streaming ? "streaming context plan" : "context plan with windows"));
 }
 
 llama_pos llama_kv_cache_windows::seq_pos_min(llama_seq_id seq_id) const {

@@ -1,5 +1,6 @@
 #include "llama-plan-runtime.h"
 
+#include "llama-context.h"
 #include "llama-cparams.h"
 #include "llama-graph.h"
 #include "llama-hparams.h"
@@ -28,9 +29,31 @@ std::unique_ptr<llama_plan_runtime> llama_plan_runtime::make(const llama_model &
 
     llama_plan_set_error("");
 
-    if (!plan || plan->native || model.hparams.vocab_only || (plan->step_lengths.empty() && plan->logn_length == 0 && !plan->has_windows())) {
+    if (plan && plan->native) {
+        return make_native(model, lctx);
+    }
+    if (!plan || model.hparams.vocab_only || (plan->step_lengths.empty() && plan->logn_length == 0 && !plan->has_windows())) {
         return nullptr;
     }
+    return std::unique_ptr<llama_plan_runtime>(new llama_plan_runtime(model, lctx, plan));
+}
+
+std::unique_ptr<llama_plan_runtime> llama_plan_runtime::make_native(const llama_model & model, llama_context * lctx) {
+    const auto & cparams = lctx->get_cparams();
+
+    const float ramp = cparams.yarn_ext_factor != 0.0f ? 1.0f + 0.1f*std::log(1.0f/cparams.rope_freq_scale) : 1.0f;
+    if (model.hparams.vocab_only || cparams.yarn_attn_factor*ramp == 1.0f) {
+        return nullptr;
+    }
+    auto plan = std::make_shared<llama_plan>(*model.plan.plan);
+    plan->step_lengths.clear();
+    plan->step_factors.clear();
+    plan->step_attention_factors.clear();
+    plan->rope_layers.clear();
+    plan->position_kind = LLAMA_CONTEXT_PLAN_POSITION_IDENTITY;
+    plan->logn_length   = 0;
+    plan->windows.clear();
+    plan->streaming     = false;
     return std::unique_ptr<llama_plan_runtime>(new llama_plan_runtime(model, lctx, plan));
 }
 
@@ -148,7 +171,7 @@ llama_pos llama_plan_runtime::stream_block() const {
 
 llama_pos llama_plan_runtime::stream_period() const {
     const uint32_t widest = *std::max_element(plan->windows.begin(), plan->windows.end());
-    return GGML_PAD(std::max<uint32_t>(4096, 8*widest), stream_block());
+    return (4*widest + stream_block() - 1)/stream_block()*stream_block(); // angles stay small, and a key is turned once in its life
 }
 
 uint32_t llama_plan_runtime::max_nodes() const {
@@ -236,7 +259,7 @@ public:
             }
             ggml_backend_tensor_set(pos_mapped, data.data(), 0, ggml_nbytes(pos_mapped));
         }
-        if (pos_stream && pos_stream->buffer) {
+        if (pos_stream && pos_stream->buffer && runtime->stream_origin != 0) {
             std::vector<int32_t> data(ubatch->pos, ubatch->pos + n_tokens);
             for (auto & p : data) {
                 p -= runtime->stream_origin;
@@ -257,12 +280,11 @@ public:
 
         return params.cparams.plan == runtime &&
             (!pos_mapped || pos_mapped->ne[0] == n_tokens*n_pos_per_embd) &&
-            (!pos_stream || pos_stream->ne[0] == n_tokens) &&
             (!logn       || logn->ne[2]       == n_tokens);
     }
 
     ggml_tensor * pos_mapped = nullptr; // I32 [n_tokens*n_pos_per_embd]
-    ggml_tensor * pos_stream = nullptr; // I32 [n_tokens], from the stream's origin
+    ggml_tensor * pos_stream = nullptr; // the graph's own positions, which are counted from the stream's origin
     ggml_tensor * logn       = nullptr; // F32 [1, 1, n_tokens]
 
     const llama_plan_runtime * runtime;
@@ -310,13 +332,7 @@ ggml_tensor * llm_graph_context::plan_rope(ggml_tensor * pos, ggml_tensor * own_
         } else {
             // a plan is total: its factors hold the model's own scaling, so scale, ramp and attention factor are the plan's
             if (runtime->plan->streaming) {
-                auto * inp = plan_input();
-                if (!inp->pos_stream) {
-                    inp->pos_stream = ggml_dup_tensor(ctx0, plan.inp_pos);
-                    ggml_set_input(inp->pos_stream);
-                    ggml_set_name (inp->pos_stream, "inp_pos_stream");
-                }
-                pos = inp->pos_stream;
+                plan_input()->pos_stream = plan.inp_pos; // set after the model's own input: this one is added later
             }
             cur = rope(nullptr, pos, factors.lo, 1.0f, 0.0f, runtime->rope_factor(runtime->step));
             runtime->note_plan_rope();

@@ -27,8 +27,11 @@ class  llm_graph_result;
 // One context's execution of its model's plan: the factor tensors on the layers' devices, and what its graphs found.
 // Reached through llama_cparams::plan; null there means that there is nothing to execute.
 struct llama_plan_runtime {
-    // nullptr if the model has no plan, or its own keys say all of it; throws if the factors cannot be placed
+    // nullptr if the model has no plan, or one that leaves nothing to execute; throws if the factors cannot be placed
     static std::unique_ptr<llama_plan_runtime> make(const llama_model & model, llama_context * lctx);
+
+    // of a plan that the file's own keys say: it changes no graph, and sees to it that a K-shift does not scale the keys again
+    static std::unique_ptr<llama_plan_runtime> make_native(const llama_model & model, llama_context * lctx);
 
     // factors on the device of layer il: lo for the true positions, hi for the mapped ones
     struct factors {

@@ -232,6 +232,8 @@ int32_t llama_context::plan_reserve(uint32_t n_tokens) {
     if (!plan || plan->plan->step_lengths.size() < 2) {
         return 0; // one set of factors is in force whatever the length
     }
+    memory_update(false); // a pending shift turns keys by the factors that are in force now
+
     const uint32_t step = plan->plan->step_for(n_tokens);
     if ((plan_memory_empty() || step > plan->step) && !plan_set_step(step)) {
         return -1;
@@ -269,17 +271,19 @@ struct plan_state {
 
 } // namespace
 
-void llama_context::plan_state_write(llama_io_write_i & io) const {
+void llama_context::plan_state_write(llama_io_write_i & io) {
     if (!plan) {
         return;
     }
+    memory_update(false); // keys are saved at their new positions, so a pending shift has to be done
+
     plan_state state;
     state.hash = plan->plan->hash();
     state.step = plan->step;
     io.write(&state, sizeof(state));
 }
 
-void llama_context::plan_state_read(llama_io_read_i & io, bool whole) {
+void llama_context::plan_state_read(llama_io_read_i & io, llama_seq_id seq_id, llama_state_seq_flags flags) {
     if (!plan) {
         return;
     }
@@ -296,8 +300,11 @@ void llama_context::plan_state_read(llama_io_read_i & io, bool whole) {
     if (state.step >= plan->plan->step_lengths.size()) {
         llama_plan_refuse("the saved state names a step that the context plan does not have");
     }
-    if (whole) {
+    memory_update(false);
+    if (seq_id == -1) {
         memory->clear(true); // as reading a whole state does
+    } else if (state.step != plan->step && (flags & LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY) == 0) {
+        memory->seq_rm(seq_id, -1, -1); // as reading a sequence does: keys about to go need not be turned
     }
     if (state.step < plan->step && !plan_memory_empty()) {
         llama_plan_refuse("the saved state was computed under factors for shorter texts than are in force now: reserve their length before it is computed");
