@@ -34,25 +34,24 @@ def plans(draw: st.DrawFn) -> ContextPlan:
         )
         for length in lengths
     )
+    windows = tuple(draw(st.lists(st.integers(0, 2**20), max_size=4)))
+    streaming = len(lengths) == 1 and bool(windows) and all(windows) and draw(st.booleans())
     position_map = PositionMap()
-    mapped = draw(st.booleans())
-    if lengths and mapped:
+    if lengths and not streaming and draw(st.booleans()):
         kind = draw(st.sampled_from([PositionKind.PERIODIC, PositionKind.MIRRORED]))
         position_map = PositionMap(kind, 2 * draw(_LENGTH), draw(st.integers(0, n_pairs - 1)))
-    logn_length = draw(st.integers(1, 2**20))
-    windows = tuple(draw(st.lists(st.integers(0, 2**20), max_size=4)))
     return ContextPlan(
         method=draw(_TEXT),
         options=draw(_TEXT),
         train_length=train_length,
         target_length=lengths[-1] if lengths else draw(st.integers(train_length, 2**21)),
         schedule=schedule,
-        rope_layers=tuple(draw(st.lists(st.integers(0, 99), max_size=4))) or None,
+        rope_layers=None if streaming else tuple(draw(st.lists(st.integers(0, 99), max_size=4))) or None,
         position_map=position_map,
-        logn_length=0 if logn_length == 1 else logn_length,
+        logn_length=0 if streaming else draw(st.sampled_from([0, 2, 2**20])),
         windows=windows,
-        sinks=draw(st.integers(0, 64)),
-        streaming=draw(st.booleans()) and bool(windows),
+        sinks=draw(st.integers(0, 64)) if any(windows) else 0,
+        streaming=streaming,
     )
 
 

@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 
 from gguf_files import write_rope_keys
 from ropewalk_convert import BakeResult, SourceError, SpaceError, TargetError, bake, gguf_copy
-from ropewalk_convert.executed import not_executed_notes
-from ropewalk_plan import GgufHeader, PlanError, RopeSpec, make_plan, read_plan, rope_spec_from_gguf
+from ropewalk_plan import GgufHeader, PlanError, make_plan, read_plan, rope_spec_from_gguf
 from tiny_models import TinyModel, write_tiny_model
 
 TRAIN, TARGET = 64, 256
@@ -168,21 +167,6 @@ def test_progress_runs_to_the_size_of_the_file(model: TinyModel, tmp_path: Path)
     )
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
     assert seen[-1] == (target.stat().st_size, target.stat().st_size)
-
-
-@pytest.mark.parametrize(
-    ("method", "what"), [("windows", "attention windows"), ("ntk+streaming", "a rolling window with sinks")]
-)
-def test_notes_name_what_the_library_does_not_run_yet(
-    model: TinyModel, tmp_path: Path, method: str, what: str
-) -> None:
-    (note,) = bake_to(model, tmp_path / "a.gguf", method).notes
-    assert f"does not execute {what} yet" in note
-
-
-def test_schedules_are_run() -> None:
-    spec = RopeSpec("llama", n_rot=8, base=10000.0, train_length=64, n_layer=2)
-    assert not_executed_notes(make_plan(spec, "dynamic-ntk+logn", 128)) == ()
 
 
 def test_notes_name_what_needs_fine_tuning(model: TinyModel, tmp_path: Path) -> None:

@@ -40,25 +40,25 @@ def plans(draw: st.DrawFn) -> ContextPlan:
     lengths = sorted(draw(st.sets(st.integers(65, 2**20), min_size=1, max_size=4)))
     steps = tuple(ScheduleStep(length, tuple(draw(factors)), draw(st.floats(0.1, 3.0))) for length in lengths)
     schedule = draw(st.sampled_from([steps, ()]))
-    kind = draw(st.sampled_from(PositionKind)) if schedule else PositionKind.IDENTITY
+    windows = draw(st.sampled_from([(), (0, 128), (64, 64)]))
+    streaming = len(schedule) == 1 and bool(windows) and all(windows) and draw(st.booleans())
+    kind = draw(st.sampled_from(PositionKind)) if schedule and not streaming else PositionKind.IDENTITY
     position_map = PositionMap()
     if kind is not PositionKind.IDENTITY:
         period = 2 * draw(st.integers(1, 2**20))
         position_map = PositionMap(kind, period, draw(st.integers(0, N_PAIRS - 1)))
-    windows = draw(st.sampled_from([(), (0, 128), (64, 64)]))
-    layers = draw(st.sampled_from([None, (0,), (0, 1)]))
     return ContextPlan(
         method=draw(st.text(max_size=20)),
         options=draw(st.text(max_size=20)),
         train_length=64,
         target_length=lengths[-1],
         schedule=schedule,
-        rope_layers=layers,
+        rope_layers=None if streaming else draw(st.sampled_from([None, (0,), (0, 1)])),
         position_map=position_map,
-        logn_length=draw(st.sampled_from([0, 2, 64])),
+        logn_length=0 if streaming else draw(st.sampled_from([0, 2, 64])),
         windows=windows,
-        sinks=draw(st.integers(0, 9)),
-        streaming=bool(windows) and draw(st.booleans()),
+        sinks=draw(st.integers(0, 9)) if windows else 0,
+        streaming=streaming,
     )
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
+from typing import Any
+
 import pytest
 
-from ropewalk_plan import ContextPlan, PositionKind, PositionMap, ScheduleStep
+from ropewalk_plan import ContextPlan, PlanError, PositionKind, PositionMap, ScheduleStep
 
 PLAIN, HALF = (1.0, 1.0), (1.0, 2.0)
 IDENTITY = PositionMap()
@@ -75,3 +79,38 @@ def test_logn_counts_from_its_own_length(logn_length: int, changes: bool) -> Non
 )
 def test_windows_count_where_they_hide_a_token(windows: tuple[int, ...], sinks: int, changes: bool) -> None:
     assert plan(windows=windows, sinks=sinks).changes_within_train_length is changes
+
+
+STREAM = ContextPlan(
+    "", 100, 400, schedule=(ScheduleStep(400, PLAIN),), windows=(16, 32), sinks=4, streaming=True
+)
+STEPS = (ScheduleStep(100, PLAIN), ScheduleStep(400, HALF))
+PERIODIC = PositionMap(PositionKind.PERIODIC, 100, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"windows": ()}, "sinks is 4 and no layer has a window"),
+        ({"windows": (), "sinks": 0}, "streaming is on without windows"),
+        ({"windows": (0, 0), "sinks": 0}, "layer 0 has no window"),
+        ({"windows": (16, 0)}, "layer 1 has no window"),
+        ({"schedule": ()}, "streaming is on with 0 schedule steps"),
+        ({"schedule": STEPS}, "streaming is on with 2 schedule steps"),
+        ({"rope_layers": (1,)}, "must concern every layer"),
+        ({"position_map": PERIODIC}, "with a position map"),
+        ({"logn_length": 100}, "with LogN"),
+        ({"windows": (16, 134217728)}, "windows has 134217728"),
+        ({"sinks": 134217728}, "sinks is 134217728"),
+        ({"sinks": -1}, "sinks is -1"),
+        ({"streaming": False, "windows": (0, 0)}, "sinks is 4 and no layer has a window"),
+    ],
+)
+def test_what_does_not_belong_together(change: dict[str, Any], named: str) -> None:
+    with pytest.raises(PlanError, match=re.escape(named)):
+        dataclasses.replace(STREAM, **change)
+
+
+def test_the_largest_windows_and_sinks() -> None:
+    largest = dataclasses.replace(STREAM, windows=(134217727, 1), sinks=134217727)
+    assert largest.windows == (134217727, 1)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ropewalk_plan import PlanError, RopeSpec, make_plan
+from ropewalk_plan import PlanError, RopeSpec, ScheduleStep, make_plan
 
 SPEC = RopeSpec("llama", n_rot=64, base=10000.0, train_length=2048, n_layer=6)
 LIST = (512, 512, 1024, 0, 1024, 0)
@@ -53,15 +55,53 @@ def test_layer_wise_windows_rise_from_short_at_the_bottom_to_all_at_the_top(
 @pytest.mark.parametrize(
     ("options", "window", "sinks"),
     [
-        ({}, 2044, 4),  # the paper's cache: 4 + 2044
+        ({}, 1817, 4),  # and a block of 227
+        ({"window": "2044"}, 2044, 4),  # the paper's cache: 4 + 2044
         ({"window": "1020"}, 1020, 4),
         ({"window": "1024", "sinks": "0"}, 1024, 0),
-        ({"sinks": "1"}, 2047, 1),
+        ({"sinks": "1"}, 1820, 1),
+        ({"sinks": "2046"}, 1, 2046),
     ],
 )
 def test_streaming_has_one_window_in_every_layer(options: dict[str, str], window: int, sinks: int) -> None:
     plan = make_plan(SPEC, "streaming", 1_000_000, options=options)
     assert (plan.windows, plan.sinks, plan.streaming) == ((window,) * 6, sinks, True)
+
+
+def farthest(window: int, sinks: int) -> int:
+    """The largest distance that a query of a long stream sees, by looking at every query of one block."""
+    block = min(256, max(1, window // 8))
+    moved = [(p, p // block * block - window + 1 - sinks) for p in range(5 * block, 6 * block)]
+    start = 5 * block
+    while moved[0][1] < 0:  # a block that the window's beginning lies within the text of
+        start += block
+        moved = [(p, p // block * block - window + 1 - sinks) for p in range(start, start + block)]
+    to_sinks = [p - by for p, by in moved] if sinks else []
+    return max([window - 1, *to_sinks])
+
+
+@given(length=st.integers(2, 40_000), data=st.data())
+def test_the_default_window_is_the_widest_that_keeps_distances_trained(
+    length: int, data: st.DataObject
+) -> None:
+    sinks = data.draw(st.integers(1, 64))
+    spec = RopeSpec("llama", n_rot=64, base=10000.0, train_length=length, n_layer=1)
+    if sinks > length - 2:
+        with pytest.raises(PlanError, match="option sinks is"):
+            make_plan(spec, "streaming", 2 * length, options={"sinks": str(sinks)})
+        return
+    (window,) = make_plan(spec, "streaming", 2 * length, options={"sinks": str(sinks)}).windows
+    assert farthest(window, sinks) < length - 1
+    assert farthest(window + 1, sinks) >= length - 1
+
+
+def test_streaming_states_the_factors_of_the_model() -> None:
+    """Where another method gives none: those it has, and its attention factor."""
+    assert make_plan(SPEC, "streaming", 8192).schedule == (ScheduleStep(8192, (1.0,) * 32),)
+    scaled = dataclasses.replace(SPEC, own_factors=(1.0, 2.0) * 16, own_attention_factor=1.25)
+    assert make_plan(scaled, "streaming", 8192).schedule == (ScheduleStep(8192, (1.0, 2.0) * 16, 1.25),)
+    assert make_plan(scaled, "windows", 8192).schedule == ()
+    assert make_plan(SPEC, "streaming", 2048).schedule == ()  # off
 
 
 @pytest.mark.parametrize(
@@ -72,7 +112,8 @@ def test_streaming_has_one_window_in_every_layer(options: dict[str, str], window
         ("windows", {"windows": "2047"}, True),
         ("windows", {"windows": "2047", "sinks": "1"}, False),
         ("windows", {"windows": "0/0/0/100/0/0"}, True),
-        ("streaming", {}, False),
+        ("streaming", {}, True),  # the last block of a text of L loses tokens
+        ("streaming", {"window": "2044"}, False),
         ("streaming", {"window": "2043"}, True),
     ],
 )
@@ -166,7 +207,11 @@ def test_what_streaming_contradicts_and_why(other: str, why: str) -> None:
         ("windows", {"sinks": "-1"}, "option sinks is '-1'"),
         ("windows", {"window": "5"}, "option window=5 is unknown to method windows"),
         ("streaming", {"window": "0"}, "option window is '0'"),
-        ("streaming", {"sinks": "2048"}, "option sinks is 2048; it must be below the train length"),
+        ("streaming", {"sinks": "2048"}, "option sinks is 2048; it must be at least 2 below the train"),
+        ("streaming", {"sinks": "2047"}, "option sinks is 2047; it must be at least 2 below the train"),
+        ("streaming", {"sinks": "134217728"}, "it must be a whole number from 0 to 134217727"),
+        ("streaming", {"window": "134217728"}, "or a whole number of tokens from 1 to 134217727"),
+        ("windows", {"windows": "134217728"}, "windows has 134217728; each must be 0 (all)"),
         ("streaming", {"sinks": "0.5"}, "option sinks is '0.5'"),
     ],
 )

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ropewalk_convert.errors import BakeError, SourceError, SpaceError, TargetError
-from ropewalk_convert.executed import not_executed_notes
 from ropewalk_convert.gguf_copy import GgufCopy
 from ropewalk_convert.target import check_space, check_target
 from ropewalk_convert.whole_file import written_whole
@@ -96,7 +95,7 @@ def bake(
         native=changes.native,
         native_reason=changes.native_reason,
         target=target,
-        notes=(*not_executed_notes(plan), *finetuning_notes(plan)),
+        notes=finetuning_notes(plan),
     )
 
 

@@ -40,12 +40,15 @@ def make_plan(
     extension = Extension(spec, length, target_length)
     parts = [info.build(extension, values) for info in infos]
     windowed = next((part for part in parts if part.windows), PlanPart())
+    schedule = next((part.schedule for part in parts if part.schedule), ())
+    if windowed.streaming:  # which states its factors, the model's own where no method changes them
+        schedule = schedule or extension.unchanged()
     return ContextPlan(
         method=SEPARATOR.join(info.name for info in infos),
         options=_options_text(infos, options or {}),
         train_length=length,
         target_length=target_length,
-        schedule=next((part.schedule for part in parts if part.schedule), ()),
+        schedule=schedule,
         position_map=_position_map(parts),
         logn_length=max(part.logn_length for part in parts),
         windows=windowed.windows,

@@ -26,6 +26,9 @@ MAX_FACTOR = float(np.float32(1e30))
 _MAX_ATTENTION_FACTOR = 1e6
 _MAX_LENGTH = 2**31 - 1  # positions are I32 in the library
 
+MAX_WINDOW = _MAX_LENGTH // 16
+"""The most tokens of a window, and the most sinks: many windows must fit between the positions there are."""
+
 
 class PlanError(ValueError):
     """A plan that cannot be made or read; the message names the parameter, its value and what is allowed."""
@@ -89,8 +92,9 @@ class ContextPlan:
         position_map: the position map.
         logn_length: LogN's L: q at position m is multiplied by max(1, log_L(m + 1)); 0 for none.
         windows: tokens each layer sees, one per layer, 0 for all; empty for no windows.
-        sinks: the first tokens, which windowed layers go on seeing.
-        streaming: whether sinks keep their positions within the cache (StreamingLLM).
+        sinks: the first tokens, which windowed layers go on seeing; 0 where there are no windows.
+        streaming: whether sinks keep their positions within the cache (StreamingLLM). Every layer then has a
+            window, and one step states the factors of all.
     """
 
     method: str
@@ -171,12 +175,43 @@ def _check(plan: ContextPlan) -> None:
     _check_position_map(plan)
     if plan.logn_length == 1 or plan.logn_length < 0:
         raise PlanError(f"logn_length is {plan.logn_length}; it must be 0 (off) or at least 2")
-    if any(window < 0 for window in plan.windows):
-        raise PlanError(f"windows has {min(plan.windows)}; each must be 0 (all) or a number of tokens")
-    if plan.sinks < 0:
-        raise PlanError(f"sinks is {plan.sinks}; it must be 0 or more")
-    if plan.streaming and not plan.windows:
+    _check_windows(plan)
+    if plan.streaming:
+        _check_streaming(plan)
+
+
+def _check_windows(plan: ContextPlan) -> None:
+    for window in plan.windows:
+        if not 0 <= window <= MAX_WINDOW:
+            raise PlanError(
+                f"windows has {window}; each must be 0 (all) or a number of tokens up to {MAX_WINDOW}"
+            )
+    if not 0 <= plan.sinks <= MAX_WINDOW:
+        raise PlanError(f"sinks is {plan.sinks}; it must be from 0 to {MAX_WINDOW}")
+    if plan.sinks and not any(plan.windows):
+        raise PlanError(f"sinks is {plan.sinks} and no layer has a window; sinks go with windows only")
+
+
+def _check_streaming(plan: ContextPlan) -> None:
+    """A stream has no beginning to count from, and no length that frequencies could follow."""
+    if not plan.windows:
         raise PlanError("streaming is on without windows; it needs a window for every layer")
+    if not all(plan.windows):
+        raise PlanError(
+            f"streaming is on and layer {plan.windows.index(0)} has no window; it needs one for every layer"
+        )
+    if len(plan.schedule) != 1:
+        raise PlanError(
+            f"streaming is on with {len(plan.schedule)} schedule steps; it needs one, with its factors"
+        )
+    if plan.rope_layers is not None:
+        raise PlanError("streaming is on for some layers' rotation; its factors must concern every layer")
+    if plan.position_map.kind is not PositionKind.IDENTITY:
+        raise PlanError(
+            "streaming is on with a position map, which counts from the text's start; drop one of them"
+        )
+    if plan.logn_length:
+        raise PlanError("streaming is on with LogN, which counts from the text's start; drop one of them")
 
 
 def _check_lengths(plan: ContextPlan) -> None:

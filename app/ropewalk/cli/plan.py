@@ -26,7 +26,6 @@ from ropewalk.evaluation.plan_tables import (
 from ropewalk.evaluation.results import write_whole
 from ropewalk.evaluation.terminal_plots import draw_in_terminal
 from ropewalk.wording.plans import plan_lines
-from ropewalk_convert.executed import not_executed_notes
 from ropewalk_plan import ModelFacts, RopeSpec, finetuning_notes
 from ropewalk_plan.export import llama_cpp_arguments, transformers_config, vllm_arguments
 
@@ -186,7 +185,6 @@ def _notes(report: PlanReport) -> tuple[str, ...]:
     )
     return (
         *((windowed,) if any(report.plan.windows) else ()),
-        *not_executed_notes(report.plan),
         *finetuning_notes(report.plan),
     )
 

@@ -6,23 +6,23 @@ Symbols: w_l the window of layer l, the last so many tokens that a token sees, i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from ropewalk_plan.methods.method import Aspect, Extension, MethodInfo, PlanPart
 from ropewalk_plan.methods.options import (
-    WHOLE_MAX,
     OptionInfo,
     OptionValue,
     as_number,
     as_optional_number,
     as_optional_whole_numbers,
     choice_option,
-    is_whole,
     number_option,
     optional_number,
     whole_numbers_option,
 )
-from ropewalk_plan.plan import PlanError
+from ropewalk_plan.plan import MAX_WINDOW, PlanError
+from ropewalk_plan.streaming import widest_stream_window
 
 STREAMING_SINKS = 4
 _UNIFORM, _LAYER_WISE = "uniform", "layer-wise"
@@ -56,7 +56,8 @@ def layer_wise_windows(window: int, target_length: int, n_layer: int) -> tuple[i
 def build_windows(extension: Extension, options: Mapping[str, OptionValue]) -> PlanPart:
     """Window attention, in all layers or layer by layer (Qwen, Bai et al. 2023, Section 2.5).
 
-    Positions stay the true ones, of sinks too. Windows of 0 alone are no windows. Without `windows` they are
+    Positions stay the true ones, of sinks too, and frequencies are none of its business: the model's own
+    scaling, where it has one, goes on as it is. Windows of 0 alone are no windows. Without `windows` they are
     L, so that no distance is one the model has not been trained on, and where L' is L they are off. Qwen's
     paper finds lower layers more sensitive to length; on a small model the rule has been seen to lose
     retrieval where windows on measured layers keep it, so it is not the default.
@@ -95,7 +96,9 @@ def build_streaming(extension: Extension, options: Mapping[str, OptionValue]) ->
 
     Positions are those within the cache, so that sinks stay just before the window and distances never leave
     what the model knows, however long the text. The paper's caches of sinks and window together are as long
-    as L (its "4 + 2044"), which is the default; where L' is L that is every token, and it is off.
+    as L (its "4 + 2044"). Here the window moves in blocks (`ropewalk_plan.streaming`), within which the sinks
+    fall back a little, so the default is the widest window that with sinks and block fills L; where L' is L
+    that would hide tokens for nothing, and it is off.
 
     Raises:
         PlanError: no room for a window beside the sinks.
@@ -105,17 +108,21 @@ def build_streaming(extension: Extension, options: Mapping[str, OptionValue]) ->
     if window is None:
         if not extension.extends:
             return PlanPart()
-        window = extension.train_length - sinks
+        window = widest_stream_window(extension.train_length, sinks)
         if window < 1:
             raise PlanError(
-                f"option sinks is {sinks}; it must be below the train length, which is "
+                f"option sinks is {sinks}; it must be at least 2 below the train length, which is "
                 f"{extension.train_length}, or window must be given"
             )
     return PlanPart(windows=(int(window),) * extension.spec.n_layer, sinks=sinks, streaming=True)
 
 
+def _is_count(value: float) -> bool:
+    return value == math.floor(value) and 0 <= value <= MAX_WINDOW
+
+
 def _sinks_option(default: int, source: str) -> OptionInfo:
-    return number_option("sinks", default, f"a whole number from 0 to {WHOLE_MAX}", source, is_whole)
+    return number_option("sinks", default, f"a whole number from 0 to {MAX_WINDOW}", source, _is_count)
 
 
 WINDOWS = MethodInfo(
@@ -152,9 +159,10 @@ STREAMING = MethodInfo(
         optional_number(
             "window",
             "auto",
-            f"auto (L less the sinks) or a whole number of tokens from 1 to {WHOLE_MAX}",
-            "Section 4: sinks and window fill the train length",
-            lambda value: value >= 1 and is_whole(value),
+            "auto (the widest that keeps distances within L: L less the sinks and the block that the window "
+            f"moves by, an eighth of it but at most 256) or a whole number of tokens from 1 to {MAX_WINDOW}",
+            "Section 4: sinks and window fill the train length; the block is ours",
+            lambda value: value >= 1 and _is_count(value),
         ),
         _sinks_option(STREAMING_SINKS, "Section 3.2; Table 2"),
     ),
