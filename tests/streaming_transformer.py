@@ -52,6 +52,11 @@ class Stream:
         """B, the tokens between two moves of the window."""
         return min(256, max(1, min(self.windows) // 8))
 
+    @property
+    def period(self) -> int:
+        """Tokens after which the library counts its keys' positions anew, unseen outside: four windows."""
+        return -(-4 * max(self.windows) // self.block) * self.block
+
     def sinks_moved(self, query: int, window: int) -> int:
         """How far the sinks stand from where they were written, for a query at this position."""
         block_start = query // self.block * self.block
