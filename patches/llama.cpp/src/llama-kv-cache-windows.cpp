@@ -624,12 +624,12 @@ const llama_kv_cache_context * llama_kv_cache_windows_context::get_group(size_t 
 // llama_kv_cache
 //
 
-bool llama_kv_cache::plan_evictable(const llama_kv_cells & cells, uint32_t idx) const {
+bool llama_kv_cache::plan_evictable(const llama_kv_cells & cells, uint32_t idx, llama_pos ahead) const {
     if (plan_sinks < 0 || cells.is_empty(idx) || cells.pos_get(idx) < plan_sinks) {
         return false;
     }
     for (llama_seq_id s = 0; s < LLAMA_MAX_SEQ; ++s) {
-        if (cells.seq_has(idx, s) && !llama_hparams::is_masked_swa(n_swa, swa_type, cells.pos_get(idx), cells.seq_pos_max(s) + 1)) {
+        if (cells.seq_has(idx, s) && !llama_hparams::is_masked_swa(n_swa, swa_type, cells.pos_get(idx), cells.seq_pos_max(s) + ahead)) {
             return false;
         }
     }
