@@ -24,7 +24,7 @@ class Mode:
     v_type: int | None = None  # the keys' where None
     n_seq_max: int = 1
     kv_unified: bool = False
-    threads: int = 2
+    threads: int = 1  # of tiny models more only wait for each other
     swa_full: bool = True  # whether natively sliding layers keep every cell
     pooling: int | None = None  # embeddings are computed, and pooled so, where it is not None
     gpu_layers: int = 0  # the tests compute on the CPU; scripts/gpu_check offloads all
