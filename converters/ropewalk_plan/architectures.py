@@ -98,8 +98,9 @@ ROTATES_ONLY_WITH_LAYERS = {"baichuan": 32}
 # only a model's graph can tell, the library refuses when a context is made.
 
 LATENT_WITH_LENGTHS = _names("bailingmoe3 deepseek2 deepseek32 dots3note glm-dsa hy_v4 mistral4")
-"""An attention factor: llama.cpp runs them as multi-head latent attention where the file has both
-`attention.key_length_mla` and `attention.value_length_mla`."""
+"""Factors, where the model's own scaling has an attention factor: llama.cpp runs them as multi-head latent
+attention where the file has both `attention.key_length_mla` and `attention.value_length_mla`. Their own
+factor is for the rotated part of a head alone, a plan's for whole scores."""
 
 FULL_LAYERS_DO_NOT_ROTATE = _names("cohere2 exaone-moe maple muse-glimmer")
 """Factors: in these exactly the sliding layers rotate."""
@@ -127,13 +128,13 @@ ATTENTION_OF_ITS_OWN = _names("minimax-m3")
 """LogN: its attention does not pass where q is scaled."""
 
 SEVERAL_POSITIONS = _names("paddleocr qwen2vl qwen35 qwen35moe qwen3tts qwen3vl qwen3vlmoe qwen4exp")
-"""Schedules of several steps: M-RoPE, a token has several positions."""
+"""Schedules of several steps, and windows: M-RoPE, a token has several positions."""
 
 SEVERAL_POSITIONS_WITH_SECTIONS = _names("bailingmoe3 dflash glm4 glm4moe hunyuan_vl")
 """The same, where the first two of the file's `rope.dimension_sections` are above 0."""
 
 KEYS_NORMALIZED_LAST = _names("hunyuan-dense hunyuan-moe hunyuan_vl maincoder")
-"""Schedules of several steps: a norm with weights follows the rotation of a key."""
+"""Schedules of several steps, and streaming: a norm with weights follows the rotation of a key."""
 
 MEMORY_OF_ITS_OWN = _names(
     """
@@ -141,10 +142,28 @@ MEMORY_OF_ITS_OWN = _names(
     minimax-m3 plamo2 qwen35 qwen35moe qwen3next qwen4exp
     """
 )
-"""Schedules of several steps: keys lie in another cache than the plain one and the one for sliding layers."""
+"""Schedules of several steps, and windows: keys lie in another cache than the plain one and the one for
+sliding layers."""
 
 MEMORY_OF_ITS_OWN_WITH_INDEXER = _names("hy_v4")
 """The same, where the file's `attention.indexer.top_k` is above 0."""
+
+MEMORY_OF_ITS_OWN_FOR_WINDOWS = _names("hy_v4")
+"""Windows: a plain cache, but made in a place of its own, with an indexer or without."""
+
+KEEPS_NO_KEYS = _names(
+    """
+    dream eurobert gemma-embedding jina-bert-v3 llada llada-moe llama-embed modern-bert neo-bert nomic-bert
+    nomic-bert-moe rnd1
+    """
+)
+"""Windows: every token is computed with all others at once, without a cache."""
+
+SLIDES_ONLY_WITH_WINDOW = SLIDING_ONLY_WITH_WINDOW | _names("laguna")
+"""Windows: those of `SLIDING` whose files slide only where `attention.sliding_window` says so."""
+
+DRAFTS_WITH_WINDOWS = _names("dflash")
+"""Windows: its layers may slide, and not in the cache of other models."""
 
 
 def is_known(architecture: str) -> bool:

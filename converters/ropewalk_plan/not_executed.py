@@ -8,16 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from gguf import GGUFReader
 
 from ropewalk_plan import architectures
 from ropewalk_plan.gguf_header import GgufHeader
 from ropewalk_plan.gguf_keys import GgufKeys, integer, keys_of
-from ropewalk_plan.own_rotation import model_facts_from_gguf
+from ropewalk_plan.own_rotation import model_facts_from_gguf, own_attention_factor
 from ropewalk_plan.plan import ContextPlan, PositionKind
 
 _FOURTH = 4
+_F32_ROUNDINGS = 1e-6
+_SEVERAL_POSITIONS = "a token has several positions"
+_ANOTHER_MEMORY = "its keys lie in a memory of another kind"
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,8 @@ def not_executed(plan: ContextPlan, reader: GgufHeader | GGUFReader) -> Refused 
         PlanError: the file does not say its architecture or its context length.
     """
     arch = model_facts_from_gguf(reader).architecture
-    return next(_refused(plan, _Model(arch, keys_of(reader))), None)
+    model = _Model(arch, keys_of(reader))
+    return next(chain(_refused(plan, model), _refused_windows(plan, model)), None)
 
 
 @dataclass(frozen=True)
@@ -62,10 +67,11 @@ class _Model:
 
 def _refused(plan: ContextPlan, model: _Model) -> Iterator[Refused]:
     arch = model.arch
-    if any(step.attention_factor != 1.0 for step in plan.schedule) and _is_latent(model):
+    if plan.schedule and _is_latent(model) and abs(own_attention_factor(model.keys) - 1.0) > _F32_ROUNDINGS:
         yield Refused(
-            f"the patched library executes no attention factor in the latent attention of {arch}",
-            "choose a method without one",
+            f"the scaling that this {arch} model has of its own sharpens a part of each head, which no plan can "
+            "go on from",
+            "choose a method that leaves the frequencies alone",
         )
     if plan.schedule and plan.rope_layers is None and _turns_nothing(model):
         yield Refused(
@@ -88,6 +94,20 @@ def _refused(plan: ContextPlan, model: _Model) -> Iterator[Refused]:
         yield Refused(
             f"the patched library changes no factors with the length of the text in this {arch} model: {why}",
             "choose a static method",
+        )
+
+
+def _refused_windows(plan: ContextPlan, model: _Model) -> Iterator[Refused]:
+    why = _why_no_windows(model) if any(plan.windows) else ""
+    if why:
+        yield Refused(
+            f"the patched library gives no windows to this {model.arch} model: {why}",
+            "choose a method without them",
+        )
+    if plan.streaming and model.arch in architectures.KEYS_NORMALIZED_LAST:
+        yield Refused(
+            f"this {model.arch} model cannot stream: a norm follows the rotation of its keys",
+            "choose windows without streaming",
         )
 
 
@@ -136,17 +156,42 @@ def _slides_throughout(model: _Model) -> bool:
 def _why_no_steps(model: _Model) -> str:
     """Why cached keys cannot be turned to other factors, in a clause; empty if they can."""
     arch = model.arch
-    if arch in architectures.SEVERAL_POSITIONS or (
-        arch in architectures.SEVERAL_POSITIONS_WITH_SECTIONS and _has_sections(model)
-    ):
-        return "a token has several positions"
+    if _has_several_positions(model):
+        return _SEVERAL_POSITIONS
     if arch in architectures.KEYS_NORMALIZED_LAST:
         return "a norm follows the rotation of its keys"
     if arch in architectures.MEMORY_OF_ITS_OWN or (
         arch in architectures.MEMORY_OF_ITS_OWN_WITH_INDEXER and model.number("attention.indexer.top_k") > 0
     ):
-        return "its keys lie in a memory of another kind"
+        return _ANOTHER_MEMORY
     return ""
+
+
+def _why_no_windows(model: _Model) -> str:
+    """Why layers cannot have windows of a plan, in a clause; empty if they can."""
+    arch = model.arch
+    if _has_several_positions(model):
+        return _SEVERAL_POSITIONS
+    if arch in architectures.KEEPS_NO_KEYS:
+        return "it keeps no keys from token to token"
+    if arch in architectures.MEMORY_OF_ITS_OWN | architectures.MEMORY_OF_ITS_OWN_FOR_WINDOWS:
+        return _ANOTHER_MEMORY
+    return "it has windows of its own" if _has_own_windows(model) else ""
+
+
+def _has_own_windows(model: _Model) -> bool:
+    arch = model.arch
+    if arch in architectures.FULL_LAYERS_DO_NOT_ROTATE_WITH_LAYERS:
+        return model.number("block_count") == architectures.FULL_LAYERS_DO_NOT_ROTATE_WITH_LAYERS[arch]
+    if arch in architectures.SLIDES_ONLY_WITH_WINDOW | architectures.SLIDES_UNLESS_WINDOW_IS_ZERO:
+        return _slides(model)
+    return arch in architectures.SLIDING | architectures.DRAFTS_WITH_WINDOWS
+
+
+def _has_several_positions(model: _Model) -> bool:
+    return model.arch in architectures.SEVERAL_POSITIONS or (
+        model.arch in architectures.SEVERAL_POSITIONS_WITH_SECTIONS and _has_sections(model)
+    )
 
 
 def _has_sections(model: _Model) -> bool:

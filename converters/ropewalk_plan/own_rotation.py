@@ -88,17 +88,31 @@ def rope_spec_from_gguf(reader: GgufHeader | GGUFReader) -> RopeSpec:
         n_layer=_required(keys, f"{arch}.block_count"),
     )
     listed = _listed_factors(keys, arch, plain.n_pairs)
-    scaled, attention_factor = _scaling(keys, plain)
     return RopeSpec(
         architecture=arch,
         n_rot=n_rot,
         base=base,
         train_length=plain.train_length,
         n_layer=plain.n_layer,
-        own_factors=tuple(float(f) for f in listed * scaled),
-        own_attention_factor=attention_factor,
+        own_factors=tuple(float(f) for f in listed * _scaling(keys, plain)),
+        own_attention_factor=own_attention_factor(keys),
         own_scaling=_own_scaling(keys, plain),
     )
+
+
+def own_attention_factor(keys: GgufKeys) -> float:
+    """What llama.cpp multiplies rotated queries and keys by under the file's own scaling: 1 for most.
+
+    In latent attention that is the rotated part of a head alone. Scores as a whole are scaled by the model
+    besides, whatever a plan says (deepseek2 and its kin by `yarn_log_multiplier`).
+
+    Raises:
+        PlanError: no architecture in it.
+    """
+    arch = _architecture(keys)
+    factor = number(keys, f"{arch}.rope.scaling.attn_factor") or 1.0
+    scaling_type, scale = _type_and_scale(keys, arch)
+    return factor * _own_yarn_attention(keys, arch, scale) if scaling_type == "yarn" else factor
 
 
 def _architecture(keys: GgufKeys) -> str:
@@ -203,13 +217,12 @@ def _type_and_scale(keys: GgufKeys, arch: str) -> tuple[str, float]:
     return scaling_type, 1.0 if scaling_type == "none" else scale
 
 
-def _scaling(keys: GgufKeys, plain: RopeSpec) -> tuple[FloatArray, float]:
-    """Factors and attention factor of the file's scaling keys, as llama.cpp's context computes them."""
+def _scaling(keys: GgufKeys, plain: RopeSpec) -> FloatArray:
+    """Factors of the file's scaling keys, as llama.cpp's context computes them."""
     arch, prefix = plain.architecture, f"{plain.architecture}.rope.scaling"
-    attention_factor = number(keys, f"{prefix}.attn_factor") or 1.0
     scaling_type, scale = _type_and_scale(keys, arch)
     if scaling_type != "yarn":
-        return np.full(plain.n_pairs, scale, dtype=np.float64), attention_factor
+        return np.full(plain.n_pairs, scale, dtype=np.float64)
     reads_betas = arch in architectures.OTHER_YARN_DEFAULTS
     beta_fast = _GROK_BETA_FAST if arch == "grok" else BETA_FAST
     beta_slow, mix = BETA_SLOW, 1.0
@@ -219,8 +232,7 @@ def _scaling(keys: GgufKeys, plain: RopeSpec) -> tuple[FloatArray, float]:
     if arch == "grok":
         mix = number(keys, f"{prefix}.yarn_ext_factor") or 1.0
     original_length = integer(keys, f"{prefix}.original_context_length") or plain.train_length
-    factors = yarn_factors(plain, scale, original_length, beta_fast=beta_fast, beta_slow=beta_slow, mix=mix)
-    return factors, attention_factor * _own_yarn_attention(keys, arch, scale)
+    return yarn_factors(plain, scale, original_length, beta_fast=beta_fast, beta_slow=beta_slow, mix=mix)
 
 
 def _own_yarn_attention(keys: GgufKeys, arch: str, scale: float) -> float:
