@@ -80,8 +80,8 @@ def check_architectures(run: Run) -> Result:
 def check_sanitizers(run: Run) -> Result:
     """Our tests of the library under AddressSanitizer and UndefinedBehaviorSanitizer."""
     build = run.build(sanitizers.SANITIZED)
-    done = sanitizers.run_sanitized(build, _ROOT / "tests", run.jobs)
-    return Result(sanitizers.section(done), done.exit_code == 0 and not done.findings)
+    runs = sanitizers.run_sanitized(build, _ROOT / "tests", run.jobs)
+    return Result(sanitizers.section(runs), all(one.exit_code == 0 and not one.findings for one in runs))
 
 
 def check_upstream(run: Run) -> Result:

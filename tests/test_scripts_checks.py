@@ -248,15 +248,37 @@ def test_a_test_of_upstreams_is_run_where_it_belongs_with_its_model(tmp_path: Pa
     assert ending.tail.splitlines() == [str(tmp_path / "made"), "demo.gguf"]
 
 
-def test_sanitizers_findings_are_counted_without_their_addresses_of_process() -> None:
+def test_sanitizers_findings_are_told_with_their_place() -> None:
     text = (
-        "==12==ERROR: AddressSanitizer: heap-use-after-free on address 0x1\n    #0 0x2 in f a.cpp:1\n"
-        "src/a.cpp:3:5: runtime error: shift exponent 40 is too large\n    #0 0x3 in g\n"
+        "==12==ERROR: AddressSanitizer: SEGV on unknown address 0x1 (pc 0x7 bp 0x8 T0)\n"
+        "==12==The signal is caused by a READ memory access.\n"
+        "    #0 0x2 in memcpy (/lib/libc.so.6+0x3)\n"
+        "    #1 0x3 in llama_shift(int, long) ../llama.cpp/src/llama-a.cpp:61\n"
+        "    #2 0x4 in llama_decode ../llama.cpp/src/llama-b.cpp:7\n"
+        "    #3 0x5 in _PyEval_Vector Python/ceval.c:6434\n"
+        "../llama.cpp/src/c.cpp:3:5: runtime error: shift exponent 40 is too large\n"
     )
     assert sanitizers.findings(text) == [
-        "ERROR: AddressSanitizer: heap-use-after-free on address 0x1",
-        "src/a.cpp:3:5: runtime error: shift exponent 40 is too large",
+        "ERROR: AddressSanitizer: SEGV on unknown address 0x1 < llama_shift(int, long) "
+        "../llama.cpp/src/llama-a.cpp:61 < llama_decode ../llama.cpp/src/llama-b.cpp:7",
+        "../llama.cpp/src/c.cpp:3:5: runtime error: shift exponent 40 is too large",
     ]
+
+
+def test_a_test_file_that_a_signal_ends_is_told(tmp_path: Path) -> None:
+    tests = _write(
+        tmp_path / "tests",
+        {
+            "test_a.py": "def test_a():\n    pass\n",
+            "test_b.py": "import os, signal\ndef test_b():\n    os.kill(os.getpid(), signal.SIGKILL)\n",
+        },
+    )
+    runs = [sanitizers.run_module(tests / name, tmp_path) for name in ("test_a.py", "test_b.py")]
+    assert [run.exit_code for run in runs] == [0, -9]
+    text = sanitizers.section(runs)
+    assert "| test_a.py | 1 passed in" in text
+    assert "| test_b.py | ended by signal 9 | 0 |" in text
+    assert "Failed: test_b.py. Found by the sanitizers: nothing." in text
 
 
 def test_the_sanitized_tests_are_there() -> None:

@@ -12,13 +12,16 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from checks import report
 from checks.builds import LIBRARY_ONLY, Build, Kind, library_folder
 from provision.commands import output_of
 from provision.failure import ProvisionError
+from provision.progress import Progress
 
 TESTS = (
     *("test_parity*.py", "test_schedule*.py", "test_library_refusals*.py", "test_modes*.py"),
@@ -42,27 +45,29 @@ SANITIZED = Kind(
 
 _FINDING = re.compile(r"runtime error: |ERROR: AddressSanitizer")
 _PROCESS = re.compile(r"^==\d+==\s*")
+_FRAME = re.compile(r"#\d+ 0x\w+ in (.+ \S*llama\.cpp/\S+)$")
+_FRAMES = 4  # innermost ones of llama.cpp's that are told
 
 
 @dataclass(frozen=True)
-class SanitizedRun:
-    """What came of it.
+class ModuleRun:
+    """What came of one test file.
 
     Attributes:
-        modules: test files that were run.
-        summary: pytest's last line.
-        exit_code: pytest's.
-        findings: the sanitizers' first lines, with how often each came.
+        name: the file's.
+        exit_code: pytest's; negative where a signal ended it.
+        summary: its last line, which counts the tests.
+        findings: what the sanitizers found, with where, and how often each came.
     """
 
-    modules: tuple[str, ...]
-    summary: str
+    name: str
     exit_code: int
+    summary: str
     findings: Counter[str]
 
 
-def run_sanitized(build: Build, tests: Path, jobs: int | None) -> SanitizedRun:
-    """Build the library with both sanitizers, and run the tests on it.
+def run_sanitized(build: Build, tests: Path, jobs: int | None) -> list[ModuleRun]:
+    """Build the library with both sanitizers, and run each of the test files on it, in a process of its own.
 
     Args:
         build: of kind `SANITIZED`.
@@ -75,57 +80,83 @@ def run_sanitized(build: Build, tests: Path, jobs: int | None) -> SanitizedRun:
     library = library_folder(build, jobs)
     _require_instrumented(library)
     modules = sorted({path for pattern in TESTS for path in tests.glob(pattern)})
+    preloaded = ":".join(_runtimes())
+    runs = []
+    with Progress("Running our tests under the sanitizers") as progress:
+        for done, path in enumerate(modules):
+            progress.detail = path.name
+            runs.append(run_module(path, library, preloaded))
+            progress.update(done + 1, len(modules))
+    return runs
+
+
+def run_module(path: Path, library: Path, preloaded: str = "") -> ModuleRun:
+    """Run one test file.
+
+    Args:
+        path: the file, in the folder of tests.
+        library: folder of the library that it computes with.
+        preloaded: the sanitizers' runtimes.
+    """
     with TemporaryDirectory(prefix="sanitizers-") as temporary:
         reports = Path(temporary) / "report"
         environment = {
             **os.environ,
-            "LD_PRELOAD": ":".join(_runtimes()),
+            "LD_PRELOAD": preloaded,
             # Python itself leaves memory behind at its end, so leaks are not looked for.
             "ASAN_OPTIONS": f"detect_leaks=0:log_path={reports}",
             "UBSAN_OPTIONS": f"print_stacktrace=1:log_path={reports}",
             "LLAMA_CPP_LIB_PATH": str(library),
             "GGML_NO_BACKTRACE": "1",
         }
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *map(str, modules)]
-        lines: list[str] = []
-        with subprocess.Popen(
-            command,
-            cwd=tests.parent,
+        # Without pytest's handler of faults, so that AddressSanitizer sees where they happen.
+        plugins = ["-p", "no:cacheprovider", "-p", "no:faulthandler"]
+        finished = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "--color=no", *plugins, str(path)],
+            cwd=path.parents[1],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             encoding="utf-8",
             errors="replace",
-        ) as process:
-            assert process.stdout is not None
-            for line in process.stdout:
-                print(line, end="", file=sys.stderr, flush=True)
-                lines.append(line.strip())
-        texts = [path.read_text("utf-8", "replace") for path in Path(temporary).glob("report*")]
-        found = Counter(finding for text in texts for finding in findings(text))
-    said = [line for line in lines if line]
-    return SanitizedRun(
-        modules=tuple(path.name for path in modules),
-        summary=said[-1] if said else "",
-        exit_code=process.returncode,
-        findings=found,
-    )
+            check=False,
+        )
+        texts = [file.read_text("utf-8", "replace") for file in Path(temporary).glob("report*")]
+    said = [line.strip() for line in finished.stdout.splitlines() if line.strip()]
+    found = Counter(finding for text in texts for finding in findings(text))
+    return ModuleRun(path.name, finished.returncode, said[-1] if said else "", found)
 
 
-def findings(report: str) -> list[str]:
-    """The lines of a sanitizer's report that say what was found, without process numbers."""
-    return [_PROCESS.sub("", line.strip()) for line in report.splitlines() if _FINDING.search(line)]
+def findings(text: str) -> list[str]:
+    """What a sanitizer's report says was found, each with the innermost places of llama.cpp's."""
+    found: list[list[str]] = []
+    for line in text.splitlines():
+        if _FINDING.search(line):
+            found.append([_PROCESS.sub("", line.strip()).partition(" (pc ")[0]])
+        elif found and (frame := _FRAME.search(line)) and len(found[-1]) <= _FRAMES:
+            found[-1].append(frame[1])
+    return [" < ".join(parts) for parts in found]
 
 
-def section(run: SanitizedRun) -> str:
-    """The report."""
-    lines = [
-        f"{len(run.modules)} test files ({', '.join(run.modules)}): {run.summary}.",
-        f"Found by the sanitizers: {'nothing.' if not run.findings else ''}",
-        "\n".join(f"* {count} times: `{finding}`" for finding, count in run.findings.most_common()),
+def section(runs: Sequence[ModuleRun]) -> str:
+    """The report: a row for each test file, and what was found."""
+    found = sum((run.findings for run in runs), Counter[str]())
+    failed = [run.name for run in runs if run.exit_code != 0]
+    rows = [
+        (
+            run.name,
+            f"ended by signal {-run.exit_code}" if run.exit_code < 0 else run.summary,
+            str(run.findings.total()),
+        )
+        for run in runs
     ]
-    return "\n\n".join(line for line in lines if line)
+    parts = [
+        report.table(("test file", "tests", "found by the sanitizers"), rows),
+        f"Failed: {', '.join(failed) or 'none'}. Found by the sanitizers: {'' if found else 'nothing.'}",
+        "\n".join(f"* {count} times: `{finding}`" for finding, count in found.most_common()),
+    ]
+    return "\n\n".join(part for part in parts if part)
 
 
 def _runtimes() -> list[str]:
