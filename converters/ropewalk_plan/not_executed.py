@@ -69,8 +69,7 @@ def _refused(plan: ContextPlan, model: _Model) -> Iterator[Refused]:
     arch = model.arch
     if plan.schedule and _is_latent(model) and abs(own_attention_factor(model.keys) - 1.0) > _F32_ROUNDINGS:
         yield Refused(
-            f"the scaling that this {arch} model has of its own sharpens a part of each head, which no plan can "
-            "go on from",
+            f"this {arch} model's own scaling sharpens a part of each head, from which no plan can go on",
             "choose a method that leaves the frequencies alone",
         )
     if plan.schedule and plan.rope_layers is None and _turns_nothing(model):

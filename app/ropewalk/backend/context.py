@@ -14,7 +14,7 @@ from llama_cpp import llama_cpp as capi
 
 from ropewalk.backend import context_plan, host, library, native_log
 from ropewalk.backend.errors import ContextError, DecodeError, MemoryShortageError, PlanRefusedError
-from ropewalk.backend.memory import MemoryNeed, check_fits, memory_need
+from ropewalk.backend.memory import MemoryNeed, cache_cells, check_fits, full_cache_bytes, memory_need
 from ropewalk.backend.model import Model
 
 FlashAttention = Literal["auto", "on", "off"]
@@ -267,15 +267,26 @@ def check_memory(model: Model, params: ContextParams) -> None:
 
 
 def _need(model: Model, params: ContextParams) -> MemoryNeed:
-    bytes_per_number = _BYTES_PER_NUMBER[params.kv_type]
+    """What a context would take; to be asked while the model has the plan that it is for."""
+    native = _native_params(model, params)
+    plan, is_native = model.plan() or (None, False)
+    windows, sinks = (plan.windows, plan.sinks) if plan is not None and not is_native else ((), 0)
+    n_ubatch, shape = int(native.n_ubatch), model.shape
+
+    def cache_bytes(n_ctx: int) -> int:
+        native.n_ctx = n_ctx
+        told = model.kv_size(native)
+        return full_cache_bytes(shape, n_ctx, _BYTES_PER_NUMBER[params.kv_type]) if told is None else told
+
     return memory_need(
-        model.shape,
+        shape,
         weights=model.size_bytes,
-        key_bytes=bytes_per_number,
-        value_bytes=bytes_per_number,
-        n_ubatch=min(params.n_ubatch, params.n_batch),
+        cache_bytes=cache_bytes,
+        cells=lambda n_ctx: cache_cells(n_ctx, windows, sinks, n_ubatch),
+        n_ubatch=n_ubatch,
         n_outputs=params.n_outputs,
         flash_attention=_flash_attention_type(model, params) == _ON,
+        windowed=any(windows),
     )
 
 

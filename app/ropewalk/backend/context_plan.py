@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, TypeAlias
 
 from llama_cpp import llama_cpp as capi
 
@@ -17,6 +17,9 @@ from ropewalk.backend.errors import PlanRefusedError
 from ropewalk.backend.library import require_patched
 from ropewalk.backend.plan_api import SIGNATURES, ContextPlanParams
 from ropewalk_plan.plan import SCHEMA, ContextPlan, PositionKind, PositionMap, ScheduleStep
+
+ContextStruct: TypeAlias = Any
+"""A `llama_context_params` of llama_cpp, which has no types."""
 
 _POSITION_KINDS = (PositionKind.IDENTITY, PositionKind.PERIODIC, PositionKind.MIRRORED)
 """By their numbers in the C struct."""
@@ -62,6 +65,23 @@ def reserve(context: int, n_tokens: int) -> None:
 def length_in_force(context: int) -> int:
     """The longest sequence that the factors in force on a `llama_context *` are for; 0 without factors."""
     return int(_functions()["llama_context_plan_length"](context))
+
+
+def kv_size(model: int, params: ContextStruct) -> int | None:
+    """Bytes of the keys and values that a context on a `llama_model *` would hold, under its plan or without.
+
+    Args:
+        model: the model.
+        params: a `llama_context_params`, with which the context would be made.
+
+    Returns:
+        None where the library cannot tell: a memory that is not made of keys and values alone.
+    """
+    size = int(_functions()["llama_context_plan_kv_size"](model, params))
+    if size < 0:
+        last_error()  # is told here, and must not be taken for that of a later refusal
+        return None
+    return size
 
 
 def to_params(plan: ContextPlan) -> ContextPlanParams:

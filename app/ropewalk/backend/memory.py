@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ropewalk.backend.errors import MemoryShortageError
@@ -9,7 +11,9 @@ from ropewalk.backend.errors import MemoryShortageError
 _F32, _F16 = 4, 2
 _GIGABYTE = 1e9
 _CONTEXT_STEP = 256
-"""llama.cpp rounds context lengths up to a multiple of this."""
+"""llama.cpp rounds context lengths, and the cells of a KV cache, up to a multiple of this."""
+
+_POSITIONS = 2**31
 
 
 @dataclass(frozen=True)
@@ -37,57 +41,87 @@ class MemoryNeed:
     Attributes:
         weights: the model.
         fixed: working memory that does not depend on the context length.
-        per_token: KV cache and working memory for each token of context.
+        of_context: KV cache and working memory of a context of so many tokens; it never falls as they grow,
+            and where every layer has a window it does not rise for ever either.
+        windowed: whether layers have windows of a plan.
     """
 
     weights: int
     fixed: int
-    per_token: float
+    of_context: Callable[[int], int]
+    windowed: bool = False
 
     def total(self, n_ctx: int) -> int:
         """Bytes for a context of `n_ctx` tokens."""
-        return self.weights + self.fixed + round(self.per_token * n_ctx)
+        return self.weights + self.fixed + self.of_context(n_ctx)
 
     def largest_n_ctx(self, free: int) -> int:
-        """The longest context that fits into `free` bytes, in steps of 256 tokens."""
-        tokens = int((free - self.weights - self.fixed) / self.per_token)
-        return max(0, tokens - tokens % _CONTEXT_STEP)
+        """The longest context that fits into `free` bytes, in steps of 256 tokens; at most all positions."""
+        sizes = range(_CONTEXT_STEP, _POSITIONS, _CONTEXT_STEP)
+        n_fitting = bisect_right(sizes, free, key=self.total)
+        return sizes[n_fitting - 1] if n_fitting else 0
+
+
+def cache_cells(n_ctx: int, windows: Sequence[int], sinks: int, n_ubatch: int) -> tuple[int, ...]:
+    """Cells of each KV cache: layers of equal window share one, as wide as that, the sinks and a micro-batch.
+
+    Args:
+        n_ctx: tokens of context.
+        windows: of the layers, 0 for all tokens; empty for layers without windows.
+        sinks: tokens that windowed layers keep besides.
+        n_ubatch: tokens computed at once.
+    """
+    return tuple(
+        _rounded_up(min(n_ctx, window + sinks + n_ubatch) if window else n_ctx)
+        for window in sorted(set(windows or (0,)))
+    )
+
+
+def full_cache_bytes(shape: ModelShape, n_ctx: int, bytes_per_number: float) -> int:
+    """Keys and values of a dense transformer's layers without windows, where the library does not say."""
+    numbers = shape.n_kv_heads * (shape.key_length + shape.value_length)
+    return round(numbers * bytes_per_number * _rounded_up(n_ctx))
 
 
 def memory_need(
     shape: ModelShape,
     *,
     weights: int,
-    key_bytes: float,
-    value_bytes: float,
+    cache_bytes: Callable[[int], int],
+    cells: Callable[[int], Sequence[int]],
     n_ubatch: int,
     n_outputs: int,
     flash_attention: bool,
+    windowed: bool = False,
 ) -> MemoryNeed:
     """Estimates what a dense transformer takes in llama.cpp.
 
-    Without flash attention a layer's scores are held whole, `n_head * n_ctx * n_ubatch` F32 numbers:
-    at long contexts most of the working memory. Checked against llama.cpp's own figures for
-    SmolLM2-135M at 1,024 and 8,192 tokens: within 8 MB of the compute buffer.
+    Without flash attention a layer's scores are held whole, `n_head * cells * n_ubatch` F32 numbers: at long
+    contexts most of the working memory. Layers follow each other, so that of the widest cache counts; but
+    every cache has a mask. Checked against llama.cpp's own figures for SmolLM2-135M at 1,024 and 8,192 tokens
+    without windows: within 8 MB of the compute buffer.
 
     Args:
         shape: the model.
         weights: bytes of the weights.
-        key_bytes: bytes per number of a cached key.
-        value_bytes: bytes per number of a cached value.
+        cache_bytes: bytes of the keys and values of a context of so many tokens.
+        cells: cells of each KV cache of such a context.
         n_ubatch: tokens computed at once.
         n_outputs: rows of logits kept at once.
         flash_attention: whether it is on.
+        windowed: whether layers have windows of a plan.
     """
-    keys = shape.n_kv_heads * shape.key_length * key_bytes
-    values = shape.n_kv_heads * shape.value_length * value_bytes
-    scores_and_mask = _F16 if flash_attention else _F32 * (shape.n_head + 1)
     activations = _F32 * n_ubatch * (4 * shape.n_embd + 3 * shape.n_ff)
     logits = _F32 * shape.n_vocab * n_outputs
+
+    def of_context(n_ctx: int) -> int:
+        caches = cells(n_ctx)
+        scores = 0 if flash_attention else _F32 * shape.n_head * max(caches)
+        masks = (_F16 if flash_attention else _F32) * sum(caches)
+        return cache_bytes(n_ctx) + n_ubatch * (scores + masks)
+
     return MemoryNeed(
-        weights=weights,
-        fixed=activations + 2 * logits,
-        per_token=keys + values + scores_and_mask * n_ubatch,
+        weights=weights, fixed=activations + 2 * logits, of_context=of_context, windowed=windowed
     )
 
 
@@ -101,8 +135,11 @@ def check_fits(need: MemoryNeed, n_ctx: int, free: int) -> None:
     if needed <= free:
         return
     largest = need.largest_n_ctx(free)
+    others = (
+        "a smaller KV type (q8_0), or narrower windows" if need.windowed else "or a smaller KV type (q8_0)"
+    )
     remedy = (
-        f"ask for a context of at most {largest:,} tokens, or a smaller KV type (q8_0)"
+        f"ask for a context of at most {largest:,} tokens, {others}"
         if largest
         else "a smaller model, or one with smaller weights, is needed"
     )
@@ -113,6 +150,10 @@ def check_fits(need: MemoryNeed, n_ctx: int, free: int) -> None:
         free=free,
         largest_n_ctx=largest,
     )
+
+
+def _rounded_up(tokens: int) -> int:
+    return -(-tokens // _CONTEXT_STEP) * _CONTEXT_STEP
 
 
 def _gigabytes(n_bytes: int) -> str:

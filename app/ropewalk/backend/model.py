@@ -153,6 +153,13 @@ class Model:
             n_vocab=self.vocabulary.size,
         )
 
+    def kv_size(self, params: context_plan.ContextStruct) -> int | None:
+        """Bytes of keys and values that a context would hold, made with these `llama_context_params`.
+
+        None where the library does not say: a stock build, or a memory that is not made of these alone.
+        """
+        return context_plan.kv_size(self._open_handle(), params) if library.is_patched() else None
+
     def plan(self) -> tuple[ContextPlan, bool] | None:
         """The plan in force and whether it is native, so that a stock library executes it too.
 
