@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from cli_running import run_process
+from cli_running import Outcome, run_process
 from ropewalk.engine import Engine, EngineOptions
 from ropewalk_convert import bake
 from ropewalk_plan import GgufHeader, make_plan, rope_spec_from_gguf
+from tiny_gemma3 import write_tiny_gemma3
 
 pytestmark = pytest.mark.usefixtures("patched_library")
 
@@ -26,10 +27,11 @@ def answer(model: Path, options: EngineOptions) -> tuple[int, ...]:
         return generation.result.token_ids
 
 
-def test_a_plan_given_with_the_load_is_the_plan_baked(tiny_qwen2: Path, tmp_path: Path) -> None:
-    plan = make_plan(rope_spec_from_gguf(GgufHeader.read(tiny_qwen2)), "extra-pe+logn", 256)
+@pytest.mark.parametrize("method", ["extra-pe+logn", "windows", "streaming", "dprope+streaming"])
+def test_a_plan_given_with_the_load_is_the_plan_baked(tiny_qwen2: Path, tmp_path: Path, method: str) -> None:
+    plan = make_plan(rope_spec_from_gguf(GgufHeader.read(tiny_qwen2)), method, 256)
     baked = tmp_path / "baked.gguf"
-    bake(tiny_qwen2, baked, method="extra-pe+logn", target_length=256)
+    bake(tiny_qwen2, baked, method=method, target_length=256)
 
     options = EngineOptions(n_ctx=512, threads=1)
     with_plan = answer(tiny_qwen2, EngineOptions(n_ctx=512, threads=1, plan=plan))
@@ -71,3 +73,68 @@ def test_a_file_that_carries_a_plan_takes_no_other(tiny_llama: Path, tmp_path: P
         f"ropewalk: {baked} carries a plan already (pi); "
         "name the plain file it was baked from, or leave --method out.\n"
     )
+
+
+@pytest.fixture
+def long_text(tmp_path: Path) -> Path:
+    """More than 256 tokens."""
+    path = tmp_path / "rope.txt"
+    path.write_text(TEXT * 5)
+    return path
+
+
+def ask(model: Path, text: Path, *options: str) -> Outcome:
+    method = ("--target-length", "256", "--threads", "1", "--max-tokens", "4")
+    return run_process("ask", model, text, "-q", "what?", "--json", *method, *options)
+
+
+@pytest.mark.parametrize("options", [[], ["--kv-type", "f32", "--ubatch-size", "16"]])
+def test_a_stream_has_no_end(tiny_llama: Path, long_text: Path, options: list[str]) -> None:
+    """Every other plan ends at its target length."""
+    streamed = ask(tiny_llama, long_text, "--method", "ntk+streaming", *options)
+    assert streamed.exit_code == 0, streamed.stderr
+    counts = json.loads(streamed.stdout)
+    assert counts["prompt_tokens"] > 256
+    assert 1 <= counts["decode_tokens"] <= 4
+
+    windowed = ask(tiny_llama, long_text, "--method", "ntk+windows", *options)
+    assert windowed.exit_code == 4
+    assert "beyond the target length of 256" in windowed.stderr
+
+
+def test_windows_of_each_layer_are_tried(tiny_llama: Path, long_text: Path) -> None:
+    options = ("--method", "windows", "--method-option", "windows=32/0", "--method-option", "sinks=4")
+    asked = ask(tiny_llama, long_text, *options, "--beyond")
+    assert asked.exit_code == 0, asked.stderr
+
+    lengths = ("--lengths", "900", "--depths", "0.5", "--target-length", "256", "--json", "-")
+    tested = run_process("passkey", tiny_llama, *lengths, *options)
+    assert tested.exit_code == 0, tested.stderr
+    plan = json.loads(tested.stdout)["plan"]
+    assert (plan["windows"], plan["sinks"], plan["schedule"]) == ([32, 0], 4, [])
+
+
+def test_passkey_reads_a_stream(tiny_llama: Path) -> None:
+    lengths = ("--lengths", "900", "--depths", "0.5", "--target-length", "256", "--json", "-")
+    tested = run_process("passkey", tiny_llama, *lengths, "--method", "streaming")
+    assert tested.exit_code == 0, tested.stderr
+    record = json.loads(tested.stdout)
+    assert record["plan"]["windows"] == [54, 54]  # and 4 sinks, and a block of 6: L is 64
+    assert record["results"][0]["prompt_tokens"] > 3 * 256
+
+
+@pytest.mark.parametrize(
+    ("method", "sentence"),
+    [
+        ("windows", "gives no windows to this gemma3 model: it has windows of its own; choose a method"),
+        ("streaming", "gives no windows to this gemma3 model: it has windows of its own; choose a method"),
+    ],
+)
+def test_what_the_library_does_not_execute_is_told_before_the_model_is_loaded(
+    tmp_path: Path, long_text: Path, method: str, sentence: str
+) -> None:
+    model = write_tiny_gemma3(tmp_path / "gemma3.gguf").path
+    refused = ask(model, long_text, "--method", method)
+    assert refused.exit_code == 3
+    assert sentence in refused.sentence
+    assert "gemma3.gguf" in refused.sentence

@@ -51,7 +51,8 @@ def ask_command(
     progress = ProgressReport()
     with loaded_model(model, run, progress, choice) as (engine, description):
         prompt = PromptBuilder(engine).prompt(Conversation(document.text), question)
-        room = answer_room(len(prompt), description.target_length, max_tokens, beyond=beyond)
+        unlimited = beyond or description.streams
+        room = answer_room(len(prompt), description.target_length, max_tokens, beyond=unlimited)
         engine.resize(context_for(len(prompt) + room))
         with progress.step(f"reading {document.name}", Tokens()) as update:
             read = engine.prefill(prompt, update)

@@ -15,10 +15,12 @@ class ModelWords:
     """What a file says.
 
     Attributes:
+        header: all it says.
         spec: the rotation that the file's own keys say.
         stored: its plan, None if it has none.
     """
 
+    header: GgufHeader
     spec: RopeSpec
     stored: StoredPlan | None
 
@@ -31,7 +33,7 @@ def read_model_words(path: Path) -> ModelWords:
     """
     try:
         header = GgufHeader.read(path)
-        return ModelWords(rope_spec_from_gguf(header), read_plan(header))
+        return ModelWords(header, rope_spec_from_gguf(header), read_plan(header))
     except PlanError as error:
         message = one_line(str(error))
         raise InputFileError(message if str(path) in message else f"{path}: {message}") from error

@@ -14,6 +14,7 @@ from ropewalk.cli.options import RunOptions
 from ropewalk.cli.progress import Measure, ProgressReport
 from ropewalk.engine import Engine, EngineOptions, ModelDescription
 from ropewalk_plan import make_plan
+from ropewalk_plan.not_executed import not_executed
 
 FIRST_CONTEXT = 512
 """Tokens of the context a model is loaded with, before it is known how many are needed."""
@@ -48,7 +49,8 @@ def first_options(model: Path, run: RunOptions, choice: MethodChoice | None) -> 
     """How to load a model in a small context, with the plan that a chosen method makes for it.
 
     Raises:
-        InputFileError: the file carries a plan, which a chosen method would be applied on top of.
+        InputFileError: the file carries a plan, which a chosen method would be applied on top of, or the
+            patched library would not execute the method's plan for its model.
         PlanError: the method does not make a plan for this model.
     """
     options = run.engine_options(FIRST_CONTEXT)
@@ -61,6 +63,9 @@ def first_options(model: Path, run: RunOptions, choice: MethodChoice | None) -> 
             "name the plain file it was baked from, or leave --method out."
         )
     plan = make_plan(words.spec, choice.method, choice.target_length, choice.train_length, choice.options)
+    refused = not_executed(plan, words.header)
+    if refused is not None:
+        raise InputFileError(f"{model}: {refused.reason}; {refused.remedy}.")
     return dataclasses.replace(options, plan=plan)
 
 

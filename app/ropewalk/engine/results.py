@@ -41,6 +41,11 @@ class ModelDescription:
     native: bool
     n_ctx: int
 
+    @property
+    def streams(self) -> bool:
+        """Whether texts may be of any length, as distances and memory stay as they are: L' is no limit."""
+        return self.plan is not None and self.plan.streaming
+
 
 @dataclass(frozen=True)
 class PrefillResult:

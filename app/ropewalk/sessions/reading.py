@@ -38,7 +38,7 @@ class ReadingSession:
         Args:
             engine: the engine; whoever started it closes it.
             sampling: how answers are drawn.
-            beyond: whether prompts may be longer than the target length.
+            beyond: whether prompts may be longer than the target length, as they may under a streaming plan.
         """
         self._engine = engine
         self._sampling = sampling
@@ -70,7 +70,7 @@ class ReadingSession:
         """
         conversation = Conversation(document.text)
         prefix = self._prompts.document_prefix(conversation)
-        answer_room(len(prefix), self._model.target_length, 1, beyond=self._beyond)
+        self._room(len(prefix), 1)
         self.document, self.conversation, self._prefix = document, conversation, prefix
         return len(prefix)
 
@@ -80,7 +80,7 @@ class ReadingSession:
         Raises:
             EngineError: the engine fails; the memory does not suffice, for one.
         """
-        room = answer_room(len(self._prefix), self._model.target_length, _SPARE_TOKENS, beyond=self._beyond)
+        room = self._room(len(self._prefix), _SPARE_TOKENS)
         return self._prefill(self._prefix, room, on_tokens)
 
     def ask(
@@ -103,7 +103,7 @@ class ReadingSession:
             EngineError: the engine fails.
         """
         prompt = self._prompts.prompt(self.conversation, question)
-        room = answer_room(len(prompt), self._model.target_length, max_tokens, beyond=self._beyond)
+        room = self._room(len(prompt), max_tokens)
         read = self._prefill(prompt, room, on_tokens)
         if read.cancelled:
             return read, None
@@ -118,10 +118,15 @@ class ReadingSession:
         """End what is going on; safe from any thread, and nothing where nothing goes on."""
         self._engine.cancel()
 
+    def _room(self, prompt_tokens: int, wanted: int) -> int:
+        unlimited = self._beyond or self._model.streams
+        return answer_room(prompt_tokens, self._model.target_length, wanted, beyond=unlimited)
+
     def _prefill(self, tokens: list[int], room: int, on_tokens: OnTokens) -> PrefillResult:
         needed = context_for(len(tokens) + room)
         if needed > self._n_ctx:
-            most = context_for(self._model.target_length)
-            spare = min(context_for(len(tokens) + room + _SPARE_TOKENS), most)
+            spare = context_for(len(tokens) + room + _SPARE_TOKENS)
+            if not self._model.streams:
+                spare = min(spare, context_for(self._model.target_length))
             self._n_ctx = self._engine.resize(max(needed, spare)).n_ctx
         return self._engine.prefill(tokens, on_tokens)
