@@ -86,6 +86,16 @@ class SequenceLedger:
         if source in self.suspect:
             self.suspect.add(target)
 
+    def restore(self, source: int, target: int) -> None:
+        """`target`, which is empty, gets what a saved state of `source` holds: what its last token sees."""
+        self.duplicate(source, target)
+        last = self.end(target) - 1
+        for cell in self._of(target):
+            cell.let_go = {
+                (window, target) for window in self._windows if not self._sees(window, last, cell.position)
+            }
+        self.suspect.discard(target)
+
     def keep(self, sequence: int) -> None:
         """All other sequences are forgotten."""
         for other in {s for cell in self.cells for s in cell.sequences} - {sequence}:

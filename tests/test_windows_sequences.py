@@ -5,13 +5,13 @@ Oracle: the float64 memory, which keeps every cell.
 
 from __future__ import annotations
 
-import ctypes
 from pathlib import Path
 
 import llama_cpp
 import numpy as np
 import pytest
 
+from abort_callback import AbortCallback
 from library_logits import LoadedContext, Mode
 from reference_memory import embeddings
 from ropewalk.backend import context_plan
@@ -272,42 +272,12 @@ def test_an_aborted_batch_is_rolled_back_and_the_text_goes_on_right(
     """The abort callback says stop in the graph of one of six ubatches; those before it stay."""
     with opened(model.path, N_CTX, Mode(ubatch_size=48), with_plan(windows_plan(windows, SINKS))) as context:
         context.decode(TOKENS[:700])
-        stop = Stop(context)
-        asked = stop.count(lambda: context.decode(TOKENS[700:748], 700))
+        callback = AbortCallback(context)
+        asked = callback.count(lambda: context.decode(TOKENS[700:748], 700))
         assert cut(context, 700)
-        status = stop.abort(after * asked + asked // 2, in_sequence(TOKENS[700:988], 700))
+        status = callback.decode(in_sequence(TOKENS[700:988], 700), after * asked + asked // 2)
         assert status == 2
         held = positions_held(context)[1] + 1
         assert held == 700 + 48 * after
         got = context.decode(TOKENS[held:950], held)
     assert largest_difference(got, windowed_logits(model, TOKENS[:950], windows, SINKS)[held:]) <= BOUND
-
-
-class Stop:
-    """The abort callback of a context, which counts how often it is asked."""
-
-    def __init__(self, context: LoadedContext) -> None:
-        """Says go on."""
-        self._context = context
-        self._asked = 0
-        self._limit: int | None = None
-        self._callback = llama_cpp.ggml_abort_callback(self._answer)
-        llama_cpp.llama_set_abort_callback(context.context, self._callback, ctypes.c_void_p(0))
-
-    def count(self, work: object) -> int:
-        """How often the callback is asked meanwhile."""
-        assert callable(work)
-        self._asked = 0
-        work()
-        return self._asked
-
-    def abort(self, after: int, rows: list[Row]) -> int:
-        """What `llama_decode` returns when the callback says stop after so many questions."""
-        self._asked, self._limit = 0, after
-        status = try_decode(self._context, rows)
-        self._limit = None
-        return status
-
-    def _answer(self, _data: object) -> bool:
-        self._asked += 1
-        return self._limit is not None and self._asked > self._limit
