@@ -64,6 +64,29 @@ class TestText:
         assert "Attention score by distance, low frequencies (L: 2,048)" in outcome.stdout
 
 
+class TestWindows:
+    LAYERS = ("--layers", "30", "--head-dim", "64", "--rope-base", "100000", "--train-length", "8192")
+    TWENTY = "windows=" + "/".join(["1024"] * 20 + ["0"] * 10)
+
+    def test_what_they_leave_of_the_cache(self, ropewalk: CommandLine) -> None:
+        """20 of 30 layers with 1,024 + 4 + 512 cells, rounded up to 1,792: (20 x 1,792 / 16,384 + 10) / 30."""
+        outcome = ropewalk(
+            *("plan", *self.LAYERS, *TO_16K, "--method", "windows"),
+            *("--method-option", self.TWENTY, "--method-option", "sinks=4"),
+        )
+        assert "20 of 30 layers see the last 1,024 tokens and the first 4\n" in outcome.stdout
+        assert "at 16,384 tokens about 41% of one without windows\n" in outcome.stdout
+        assert "does not execute" not in outcome.stdout
+
+    def test_a_stream_is_as_large_for_any_text(self, ropewalk: CommandLine) -> None:
+        outcome = ropewalk("plan", *self.LAYERS, *TO_16K, "--method", "streaming")
+        windows = (
+            "30 of 30 layers see the last 7,932 tokens and the first 4, streaming in blocks of 256 tokens\n"
+        )
+        assert windows in outcome.stdout
+        assert "7,936 tokens in each layer, however long the text\n" in outcome.stdout
+
+
 class TestJson:
     def test_of_numbers(self, ropewalk: CommandLine) -> None:
         answer = json.loads(ropewalk(*LLAMA2, *TO_16K, "--method", "pi", "--json").stdout)

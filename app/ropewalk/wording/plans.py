@@ -6,6 +6,10 @@ from typing import Any
 
 from ropewalk.wording.quantities import count, ranges, short_length
 from ropewalk_plan import ContextPlan, PositionKind
+from ropewalk_plan.streaming import stream_block
+
+_MICRO_BATCH = 512  # as the engine has it
+_CELLS = 256  # to a multiple of which the library rounds a cache up
 
 
 def badge(plan: ContextPlan | None, train_length: int) -> str:
@@ -44,7 +48,7 @@ def plan_lines(plan: ContextPlan) -> list[tuple[str, str]]:
     if plan.logn_length:
         lines.append(("LogN", f"queries past {plan.logn_length:,} tokens are multiplied by log_L(m + 1)"))
     if any(plan.windows):
-        lines.append(("windows", _windows(plan)))
+        lines += [("windows", _windows(plan)), ("KV cache", _kv_cache(plan))]
     return lines
 
 
@@ -102,5 +106,20 @@ def _windows(plan: ContextPlan) -> str:
     width = f"{low:,}" if low == high else f"{low:,} to {high:,}"
     text = f"{len(widths)} of {count(len(plan.windows), 'layer')} see the last {width} tokens"
     if plan.sinks:
-        text += f" and the first {plan.sinks}"
-    return text + (", streaming" if plan.streaming else "")
+        text += f" and the first {plan.sinks:,}"
+    if plan.streaming:
+        text += f", streaming in blocks of {count(stream_block(plan.windows), 'token')}"
+    return text
+
+
+def _kv_cache(plan: ContextPlan) -> str:
+    """What windows leave of it, with as many keys in each layer; a cache has room for a micro-batch too."""
+    if plan.streaming:
+        return f"{count(max(plan.windows) + plan.sinks, 'token')} in each layer, however long the text"
+    length = plan.target_length
+    needed = [-(-(window + plan.sinks + _MICRO_BATCH) // _CELLS) * _CELLS for window in plan.windows]
+    held = [
+        min(length, cells) if window else length for window, cells in zip(plan.windows, needed, strict=True)
+    ]
+    share = sum(held) / (len(held) * length)
+    return f"at {count(length, 'token')} about {100 * share:.0f}% of one without windows"
