@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -19,6 +18,7 @@ from tiny_models import TinyModel, write_tiny_model
 from windowed_contexts import (
     TARGET_LENGTH,
     TRAIN_LENGTH,
+    assert_set_refuses,
     in_sequence,
     opened,
     random_tokens,
@@ -57,13 +57,7 @@ def test_plans(model: TinyModel, changes: dict[str, Any], why: str) -> None:
     """In the C form: `ContextPlan` says no to most of them itself."""
     params = context_plan.to_params(replace(PLAN, **{"streaming": False, "sinks": 0, **changes}))
     params.streaming = 1
-    function = llama_cpp.llama_cpp._lib.llama_model_plan_set
-
-    def refused(handle: llama_cpp.llama_model_p) -> None:
-        assert function(ctypes.c_void_p(handle), ctypes.byref(params)) == -1
-        assert why in context_plan.last_error()
-
-    with opened(model.path, 64, prepare=refused) as context:
+    with opened(model.path, 64, prepare=lambda handle: assert_set_refuses(handle, params, why)) as context:
         assert try_decode(context, in_sequence([5, 6], 0)) == 0
 
 

@@ -15,6 +15,7 @@ from tiny_gemma3 import write_tiny_gemma3
 from tiny_models import write_tiny_model
 from tiny_other_memories import write_tiny_lfm2, write_tiny_mamba, write_tiny_qwen2vl
 from windowed_contexts import (
+    assert_set_refuses,
     in_sequence,
     opened,
     opened_logits,
@@ -58,10 +59,13 @@ def test_a_list_for_another_number_of_layers(tmp_path: Path) -> None:
         assert f"windows for {len(windows)} layers, but the model has 2" in sentence
 
 
-def test_sinks_without_windows(tmp_path: Path) -> None:
+@pytest.mark.parametrize("windows", [(), (0, 0)])
+def test_sinks_without_windows(tmp_path: Path, windows: tuple[int, ...]) -> None:
     path = write_tiny_model(tmp_path / "model.gguf", n_layer=2).path
-    for windows in ((), (0, 0)):
-        assert "4 sinks" in refusal(path, windows_plan(windows, sinks=4))
+    params = context_plan.to_params(windows_plan(windows))
+    params.n_sinks = 4
+    with opened(path, 64, prepare=lambda handle: assert_set_refuses(handle, params, "4 sinks")):
+        pass
 
 
 def test_a_model_with_sliding_layers_of_its_own(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import llama_cpp
 import numpy as np
 
 from library_logits import Float32, LoadedContext, Mode, loaded
-from ropewalk.backend import context_plan, native_log
+from ropewalk.backend import context_plan, native_log, plan_api
 from ropewalk_plan import ContextPlan, ScheduleStep
 from streaming_transformer import Stream
 
@@ -53,6 +53,16 @@ def random_tokens(count: int, seed: int) -> list[int]:
 def largest_difference(a: np.ndarray, b: np.ndarray) -> float:
     """Over all logits."""
     return float(np.abs(a - b).max())
+
+
+def assert_set_refuses(
+    handle: llama_cpp.llama_model_p, params: plan_api.ContextPlanParams, sentence: str
+) -> None:
+    """The library itself refuses what `ContextPlan` would not say in the first place."""
+    function = llama_cpp.llama_cpp._lib.llama_model_plan_set
+    context_plan.last_error()
+    assert function(ctypes.c_void_p(handle), ctypes.byref(params)) == -1
+    assert sentence in context_plan.last_error()
 
 
 @contextmanager
