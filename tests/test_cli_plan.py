@@ -69,7 +69,7 @@ class TestWindows:
     TWENTY = "windows=" + "/".join(["1024"] * 20 + ["0"] * 10)
 
     def test_what_they_leave_of_the_cache(self, ropewalk: CommandLine) -> None:
-        """20 of 30 layers with 1,024 + 4 + 512 cells, rounded up to 1,792: (20 x 1,792 / 16,384 + 10) / 30."""
+        """20 of 30 layers with 1,024 + 4 + 512 cells, rounded up to 1,792: 20 x 1,792 / 16,384 + 10 of 30."""
         outcome = ropewalk(
             *("plan", *self.LAYERS, *TO_16K, "--method", "windows"),
             *("--method-option", self.TWENTY, "--method-option", "sinks=4"),
