@@ -109,6 +109,25 @@ def test_a_second_question_keeps_the_document(
     assert answer(engine, second) == expected
 
 
+@pytest.mark.parametrize("length", [300, 500, 507, 641])
+@pytest.mark.parametrize("method", ["windows", "streaming"])
+def test_a_question_as_long_as_a_micro_batch_never_costs_the_document(
+    engine: Engine, model: TinyModel, method: str, length: int
+) -> None:
+    """Window, sinks and micro-batch fill the cache here: 236 + 4 + 16 of 256 cells."""
+    option = {"windows": "236"} if method == "windows" else {"window": "236"}
+    plan = made(model, method, sinks="4", **option)
+    document = tokens_of(length, seed=12)
+    engine.load(model.path, dataclasses.replace(OPTIONS, plan=plan))
+    for seed in range(20, 26):
+        question = tokens_of(10, seed)
+        assert engine.prefill([*document, *question]).cached_tokens in (
+            0 if seed == 20 else length,
+            length + 1,
+        )
+        answer(engine, question, count=7)  # six of which are held
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_what_a_window_has_left_behind_is_read_again(
     engine: Engine, model: TinyModel, plans: dict[str, ContextPlan], name: str
