@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ropewalk_plan import FileChanges, ModelFacts, PositionMap, RopeSpec, make_plan, plan_to_metadata
@@ -69,6 +69,7 @@ specs = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(
     method=st.sampled_from(["pi", "ntk", "yarn", "dprope", "none"]), spec=specs, stretch=st.floats(1.0, 32.0)
 )

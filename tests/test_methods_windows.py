@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ropewalk_plan import PlanError, RopeSpec, ScheduleStep, make_plan
@@ -80,6 +80,7 @@ def farthest(window: int, sinks: int) -> int:
     return max([window - 1, *to_sinks])
 
 
+@settings(deadline=None)
 @given(length=st.integers(2, 40_000), data=st.data())
 def test_the_default_window_is_the_widest_that_keeps_distances_trained(
     length: int, data: st.DataObject
