@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from library_logits import LoadedContext, Mode
-from reference_transformer import Float64, rotate
+from reference_transformer import Float64, Positions, rotate
 from ropewalk.backend import context_plan
 from streaming_transformer import Stream, stream_frequencies, streaming_logits
 from tiny_models import TinyModel, write_tiny_model
@@ -26,6 +26,7 @@ from windowed_contexts import (
     streaming_plan,
     with_plan,
 )
+from windowed_memory import WindowedMemory
 
 pytestmark = pytest.mark.usefixtures("patched_library")
 
@@ -203,3 +204,27 @@ def test_states_and_cuts_after_keys_were_moved_inside(tmp_path: Path) -> None:
         assert restored(context, data)
         got = context.decode(tokens[start : start + 200], start)
     assert largest_difference(got, expected[start : start + 200]) <= BOUND
+
+
+@pytest.mark.parametrize("start", [100, 10**6, 2**30])
+def test_a_stream_is_as_exact_however_late(model: TinyModel, start: int) -> None:
+    """A text that begins late has no sinks: its windows alone, and angles of a few hundred tokens at most."""
+    theta = stream_frequencies(model, STREAM)
+    windows = STREAM.windows
+    oracle = WindowedMemory(model, windows, 0, lambda layer, m: Positions(np.outer(m - start, theta)))
+    with opened(model.path, N_CTX, prepare=PREPARE) as context:
+        parts = [context.decode(TOKENS[i : i + 300], start + i) for i in (0, 300)]
+    assert largest_difference(np.concatenate(parts), oracle.read(TOKENS[:600], start)) <= BOUND
+
+
+def test_graphs_are_reused_as_without_a_stream(model: TinyModel) -> None:
+    def count(streaming: bool) -> int:
+        plan = streaming_plan(STREAM, streaming=streaming)
+        with opened(model.path, N_CTX, prepare=with_plan(plan)) as context:
+            read(context, 0, 100)
+            before = int(llama_cpp.llama_perf_context(context.context).n_reused)
+            for position in range(100, 350):
+                read(context, position, position + 1)
+            return int(llama_cpp.llama_perf_context(context.context).n_reused) - before
+
+    assert count(streaming=True) >= count(streaming=False) >= 240

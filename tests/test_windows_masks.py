@@ -26,7 +26,7 @@ from windowed_contexts import (
     windows_plan,
     with_plan,
 )
-from windowed_memory import windowed_logits
+from windowed_memory import WindowedMemory, windowed_logits
 
 pytestmark = pytest.mark.usefixtures("patched_library")
 
@@ -149,3 +149,34 @@ def test_other_modes_err_at_most_twice_as_much_as_without_a_plan(
         with opened(wide.path, 400, mode, prepare=with_plan(windows_plan(WINDOWS[name], 4))) as context:
             got = context.decode(tokens)
         assert error(got, windowed_logits(wide, tokens, WINDOWS[name], 4)) <= 2 * without, name
+
+
+@pytest.mark.parametrize("flash", [False, True], ids=["", "flash"])
+def test_shifting_quantized_keys_adds_no_growing_error(flash: bool, tmp_path: Path) -> None:
+    """Three times: the window's keys are new each time, the sinks are never moved."""
+    wide = write_tiny_model(
+        tmp_path / "wide.gguf",
+        n_layer=3,
+        head_dim=64,
+        n_embd=128,
+        n_head=2,
+        n_head_kv=1,
+        query_deviation=1.0,
+        seed=35,
+    )
+    values = llama_cpp.GGML_TYPE_Q8_0 if flash else llama_cpp.GGML_TYPE_F16
+    mode = Mode(llama_cpp.GGML_TYPE_Q8_0, flash, ubatch_size=48, v_type=values)
+    windows, sinks = (16, 0, 33), 4
+    oracle = WindowedMemory(wide, windows, sinks)
+    errors, start = [], 0
+    with opened(wide.path, 1024, mode, with_plan(windows_plan(windows, sinks))) as context:
+        for i in range(4):
+            part = random_tokens(200, seed=36 + i)
+            difference = context.decode(part, start) - oracle.read(part, start)
+            errors.append(float(np.sqrt(np.mean(difference**2))))
+            assert llama_cpp.llama_memory_seq_rm(context.memory, 0, sinks, sinks + 100)
+            llama_cpp.llama_memory_seq_add(context.memory, 0, sinks + 100, -1, -100)
+            oracle.remove(0, sinks, sinks + 100)
+            oracle.shift(0, sinks + 100, -100)
+            start += 100
+    assert max(errors[1:]) <= 1.5 * errors[0], errors
