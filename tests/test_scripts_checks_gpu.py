@@ -19,7 +19,7 @@ from provision.failure import ProvisionError
 def row(method: str, error: float, ignored: float = 1.0, **place: object) -> dict[str, Any]:
     return {
         **{"arch": "llama", "mode": "f16", "depth": 8000, "method": method, "error": error},
-        "ignored": ignored if method else 0.0,
+        **{"sharper": 1.0, "ignored": ignored if method else 0.0},
         **place,
     }
 
@@ -34,7 +34,7 @@ def test_errors_up_to_twice_that_of_no_plan_in_the_same_place_are_right() -> Non
     [
         ([row("", 0.01), row("pi", 0.021)], "pi on llama, f16, up to 8,000 tokens: errs by 2.1e-02"),
         ([row("", 0.05, depth=32000), row("", 0.01), row("pi", 0.06)], "errs by 6.0e-02, no plan by 1.0e-02"),
-        ([row("", 0.01), row("pi", 0.011, ignored=0.1)], "ignoring the plan would err by 1.0e-01 only"),
+        ([row("", 0.01), row("pi", 0.011, ignored=0.02)], "ignoring the plan would err by 2.0e-02 only"),
     ],
     ids=["too much", "another depth's error is no excuse", "could have been ignored"],
 )
@@ -42,6 +42,11 @@ def test_what_is_above_the_bound_is_said(rows: list[dict[str, Any]], said: str) 
     found = gpu.parity_problems(rows)
     assert len(found) == 1
     assert said in found[0]
+
+
+def test_scores_that_are_scaled_err_by_as_much_more() -> None:
+    assert gpu.parity_problems([row("", 0.01), row("yarn", 0.03, sharper=1.5)]) == []
+    assert len(gpu.parity_problems([row("", 0.01), row("yarn", 0.031, sharper=1.5)])) == 1
 
 
 def test_rounding_needs_no_excuse() -> None:

@@ -3,7 +3,9 @@
 Parity has no bound in digits that holds on every card and at every depth: CUDA's kernels are compiled with
 fast mathematics, and its products of F32 matrices may round to TF32. So the bound is the device's own error:
 against the float64 transformer, a method's root-mean-square error of the logits is at most twice that of no
-plan on the same device, in the same mode, at the same depth; or so small that it is rounding.
+plan on the same device, in the same mode, at the same depth, times what the method multiplies attention
+scores by (YaRN's attention factor squared, LogN), because errors of scores are multiplied too; or so small
+that it is rounding.
 """
 
 from __future__ import annotations
@@ -30,9 +32,6 @@ BOUND = 2.0
 
 ROUNDING = 1e-4
 """An error that needs no excuse: on the CPU in F32, the largest difference may be ten times this."""
-
-VISIBLE = 10.0
-"""How many times the larger of the two errors the logits would be off, at least, were the plan ignored."""
 
 ALL_LAYERS = 999
 
@@ -114,9 +113,10 @@ def parity_problems(rows: Iterable[Mapping[str, Any]]) -> list[str]:
             continue
         where = f"{row['method']} on {row['arch']}, {row['mode']}, up to {row['depth']:,} tokens"
         base = without[_place(row)]
-        if row["error"] > max(BOUND * base, ROUNDING):
+        bound = max(BOUND * base * row["sharper"], ROUNDING)
+        if row["error"] > bound:
             found.append(f"{where}: errs by {row['error']:.1e}, no plan by {base:.1e}")
-        if row["ignored"] < VISIBLE * max(base, row["error"]):
+        if row["ignored"] <= bound:
             found.append(f"{where}: ignoring the plan would err by {row['ignored']:.1e} only")
     return found
 

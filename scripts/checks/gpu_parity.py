@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from library_logits import Mode, loaded
 from method_oracles import ORACLES, none
-from reference_transformer import reference_logits
+from reference_transformer import Positions, reference_logits
 from ropewalk.backend import library, native_log
 from ropewalk_convert import bake
 from tiny_models import Architecture, TinyModel, write_tiny_model
@@ -44,6 +44,7 @@ class ParityRow:
         depth: the last token's position + 1.
         method: as `--method` spells it; "" for no plan.
         error: root mean square of the logits' differences from the float64 transformer.
+        sharper: how many times larger the method makes attention scores, at most.
         ignored: what `error` would be if the library ignored the plan; 0 for no plan.
     """
 
@@ -52,7 +53,8 @@ class ParityRow:
     depth: int
     method: str
     error: float
-    ignored: float
+    sharper: float = 1.0
+    ignored: float = 0.0
 
 
 def modes(gpu_layers: int) -> dict[str, Mode]:
@@ -128,25 +130,33 @@ def _write_model(folder: Path, arch: Architecture, train_length: int) -> TinyMod
 def _at_depth(
     folder: Path, arch: Architecture, depth: int, tokens: list[int], gpu_layers: int
 ) -> Iterator[ParityRow]:
-    start, train = depth - len(tokens), depth // 4 - depth // 160  # a period ends within the tokens
+    start = depth - len(tokens)
+    train = (depth - len(tokens) // 2) // 4  # a period ends amid the tokens
     target = 4 * train
     model = _write_model(folder, arch, train)
     m = np.arange(start, depth, dtype=np.float64)
     plain = reference_logits(model, tokens, none(model, target, m))
-    expected = {
-        method: reference_logits(model, tokens, oracle(model, target, m))
-        for method, oracle in ORACLES.items()
-    }
+    positions = {method: oracle(model, target, m) for method, oracle in ORACLES.items()}
+    expected = {method: reference_logits(model, tokens, made) for method, made in positions.items()}
     files = {method: folder / f"{arch}-{method}-{depth}.gguf" for method in ORACLES}
     for method, path in files.items():
         bake(model.path, path, method=method, target_length=target)
     for name, mode in modes(gpu_layers).items():
         without = logits(model.path, tokens, start, mode)
-        yield ParityRow(arch, name, depth, "", _error(without, plain), 0.0)
+        yield ParityRow(arch, name, depth, "", _error(without, plain))
         for method, path in files.items():
             got = logits(path, tokens, start, mode)
-            errors = _error(got, expected[method]), _error(without, expected[method])
-            yield ParityRow(arch, name, depth, method, *errors)
+            yield ParityRow(
+                *(arch, name, depth, method),
+                error=_error(got, expected[method]),
+                sharper=_sharper(positions[method]),
+                ignored=_error(without, expected[method]),
+            )
+
+
+def _sharper(positions: Positions) -> float:
+    factors = positions.query_factor
+    return positions.attention_factor**2 * (1.0 if factors is None else float(factors.max()))
 
 
 def _error(got: npt.NDArray[np.float32], expected: npt.NDArray[np.float64]) -> float:
