@@ -42,6 +42,8 @@ llm_graph_input_attn_kv * llm_graph_context::plan_attn_inp_kv(plan_attn_inp_fn<l
     if (!cparams.plan || !cparams.plan->windowed()) {
         return nullptr;
     }
+    cparams.plan->note_plan_windows();
+
     const auto * mctx_cur = static_cast<const llama_kv_cache_windows_context *>(mctx);
 
     auto inp = std::make_unique<llm_graph_input_attn_windows<llm_graph_input_attn_kv>>(hparams, cparams, mctx_cur);
@@ -66,6 +68,8 @@ llm_graph_input_attn_k * llm_graph_context::plan_attn_inp_k(plan_attn_inp_fn<llm
     if (!cparams.plan || !cparams.plan->windowed()) {
         return nullptr;
     }
+    cparams.plan->note_plan_windows();
+
     const auto * mctx_cur = static_cast<const llama_kv_cache_windows_context *>(mctx);
 
     auto inp = std::make_unique<llm_graph_input_attn_windows<llm_graph_input_attn_k>>(hparams, cparams, mctx_cur);

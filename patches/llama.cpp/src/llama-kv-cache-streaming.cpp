@@ -23,33 +23,34 @@
 // keys, read and written on the host
 //
 
-std::vector<uint8_t> llama_kv_cache::plan_read_key(uint32_t il, uint32_t idx) const {
+std::vector<uint8_t> llama_kv_cache::plan_read_keys(uint32_t il, uint32_t from, uint32_t to) const {
     const ggml_tensor * k = layers[map_layer_ids.at(il)].k_stream[0];
 
-    std::vector<uint8_t> key(ggml_row_size(k->type, k->ne[0]));
-    ggml_backend_tensor_get(k, key.data(), idx*key.size(), key.size());
-    return key;
+    const size_t size = ggml_row_size(k->type, k->ne[0]);
+    std::vector<uint8_t> keys((to - from)*size);
+    ggml_backend_tensor_get(k, keys.data(), from*size, keys.size());
+    return keys;
 }
 
-void llama_kv_cache::plan_write_key(uint32_t il, uint32_t idx, const std::vector<uint8_t> & key, const std::vector<double> & angles) const {
+void llama_kv_cache::plan_write_keys(uint32_t il, uint32_t from, const std::vector<uint8_t> & keys) const {
     ggml_tensor * k = layers[map_layer_ids.at(il)].k_stream[0];
+
+    ggml_backend_tensor_set(k, keys.data(), from*ggml_row_size(k->type, k->ne[0]), keys.size());
+}
+
+void llama_kv_cache::plan_turn_key(uint32_t il, uint8_t * key, const std::vector<std::pair<double, double>> & cos_sin) const {
+    const ggml_tensor * k = layers[map_layer_ids.at(il)].k_stream[0];
 
     const int64_t n_embd = k->ne[0];
     const int64_t n_head = hparams.n_embd_head_k(il);
     const int64_t n_rot  = hparams.n_rot(il);
     const int64_t n_nope = hparams.n_lora_kv > 0 ? n_head - n_rot : 0;
 
-    const bool turns = std::any_of(angles.begin(), angles.end(), [](double a) { return a != 0.0; });
-    if (!turns) {
-        ggml_backend_tensor_set(k, key.data(), idx*key.size(), key.size()); // bit for bit
-        return;
-    }
-
     std::vector<float> x(n_embd);
     if (k->type == GGML_TYPE_F32) {
-        memcpy(x.data(), key.data(), key.size());
+        memcpy(x.data(), key, n_embd*sizeof(float));
     } else {
-        ggml_get_type_traits(k->type)->to_float(key.data(), x.data(), n_embd);
+        ggml_get_type_traits(k->type)->to_float(key, x.data(), n_embd);
     }
 
     // the rotation that quantized keys are stored under is its own inverse
@@ -84,8 +85,7 @@ void llama_kv_cache::plan_write_key(uint32_t il, uint32_t idx, const std::vector
             float & a = head[normal ? 2*i     : i];
             float & b = head[normal ? 2*i + 1 : i + n_rot/2];
 
-            const double c = std::cos(angles[i]);
-            const double s = std::sin(angles[i]);
+            const auto [c, s] = cos_sin[i];
             const double t = a*c - b*s;
             b = (float) (a*s + b*c);
             a = (float) t;
@@ -93,23 +93,22 @@ void llama_kv_cache::plan_write_key(uint32_t il, uint32_t idx, const std::vector
     }
     unrotate();
 
-    std::vector<uint8_t> turned(key.size());
-    ggml_quantize_chunk(k->type, x.data(), turned.data(), 0, 1, n_embd, nullptr);
-    ggml_backend_tensor_set(k, turned.data(), idx*turned.size(), turned.size());
+    ggml_quantize_chunk(k->type, x.data(), key, 0, 1, n_embd, nullptr);
 }
 
 //
 // llama_kv_cache_windows
 //
 
-// radians that the layer's pairs turn in so many tokens; nothing in a layer without RoPE
-static std::vector<double> plan_angles(const llama_plan_runtime & runtime, uint32_t il, float freq_base, llama_pos n_tokens) {
+// by which the layer's pairs turn in so many tokens; empty where nothing turns
+static std::vector<std::pair<double, double>> plan_cos_sin(const llama_plan_runtime & runtime, uint32_t il, float freq_base, llama_pos n_tokens) {
     const auto & plan = *runtime.plan;
 
-    std::vector<double> res(plan.n_pairs, 0.0);
-    if (runtime.rotates(il) && runtime.has_rotated(il)) {
+    std::vector<std::pair<double, double>> res;
+    if (n_tokens != 0 && runtime.rotates(il) && runtime.has_rotated(il)) {
         for (uint32_t i = 0; i < plan.n_pairs; ++i) {
-            res[i] = n_tokens*std::pow((double) freq_base, -(double) i/plan.n_pairs)/plan.factors(runtime.step)[i];
+            const double angle = n_tokens*std::pow((double) freq_base, -(double) i/plan.n_pairs)/plan.factors(runtime.step)[i];
+            res.emplace_back(std::cos(angle), std::sin(angle));
         }
     }
     return res;
@@ -126,7 +125,7 @@ void llama_kv_cache_windows::stream_keep_sinks() {
                 break;
             }
             for (const uint32_t il : g.layers) {
-                const auto key = g.kv->plan_read_key(il, idx);
+                const auto key = g.kv->plan_read_keys(il, idx, idx + 1);
                 sink_rows[il].resize(n_sinks*key.size()); // a sink that was removed leaves zeros
                 std::copy(key.begin(), key.end(), sink_rows[il].begin() + pos*key.size());
             }
@@ -136,15 +135,18 @@ void llama_kv_cache_windows::stream_keep_sinks() {
 
 void llama_kv_cache_windows::stream_write_sinks(const group & g) const {
     for (const uint32_t il : g.layers) {
-        const size_t size   = sink_rows[il].size()/std::max(1u, n_sinks);
-        const auto   angles = plan_angles(*cparams.plan, il, model.get_rope_freq_base(cparams, il), g.moved - cparams.plan->stream_origin);
+        const size_t size    = sink_rows[il].size()/std::max(1u, n_sinks);
+        const auto   cos_sin = plan_cos_sin(*cparams.plan, il, model.get_rope_freq_base(cparams, il), g.moved - cparams.plan->stream_origin);
 
         for (const auto & [pos, idx] : g.kv->get_cells(0).seq_pos_get(0)) {
             if (pos >= (llama_pos) n_sinks || size == 0) {
                 break;
             }
-            const auto * key = sink_rows[il].data() + pos*size;
-            g.kv->plan_write_key(il, idx, { key, key + size }, angles);
+            std::vector<uint8_t> key(sink_rows[il].begin() + pos*size, sink_rows[il].begin() + (pos + 1)*size);
+            if (!cos_sin.empty()) {
+                g.kv->plan_turn_key(il, key.data(), cos_sin);
+            }
+            g.kv->plan_write_keys(il, idx, key);
         }
     }
 }
@@ -177,13 +179,20 @@ void llama_kv_cache_windows::stream_move(llama_pos pos) {
         if (back == 0) {
             continue;
         }
+        const auto & held = g.kv->get_cells(0).seq_pos_get(0);
+        const auto   n_used = g.kv->get_cells(0).used_max_p1();
         for (const uint32_t il : g.layers) {
-            const auto angles = plan_angles(runtime, il, model.get_rope_freq_base(cparams, il), -back);
-            for (const auto & [cell_pos, idx] : g.kv->get_cells(0).seq_pos_get(0)) {
+            const auto cos_sin = plan_cos_sin(runtime, il, model.get_rope_freq_base(cparams, il), -back);
+            if (cos_sin.empty()) {
+                continue;
+            }
+            auto keys = g.kv->plan_read_keys(il, 0, n_used);
+            for (const auto & [cell_pos, idx] : held) {
                 if (cell_pos >= (llama_pos) n_sinks) {
-                    g.kv->plan_write_key(il, idx, g.kv->plan_read_key(il, idx), angles);
+                    g.kv->plan_turn_key(il, keys.data() + idx*(keys.size()/n_used), cos_sin);
                 }
             }
+            g.kv->plan_write_keys(il, 0, keys);
         }
     }
 }
@@ -225,8 +234,13 @@ void llama_kv_cache_windows::stream_state_read(llama_io_read_i & io) {
         return;
     }
     io.read(&cparams.plan->stream_origin, sizeof(cparams.plan->stream_origin));
+    bool valid = cparams.plan->stream_origin >= 0 && cparams.plan->stream_origin % cparams.plan->stream_period() == 0;
     for (auto & g : groups) {
         io.read(&g.moved, sizeof(g.moved));
+        valid = valid && g.moved >= 0;
+    }
+    if (!valid) {
+        llama_plan_refuse("the saved state is damaged: it has a stream that stands nowhere");
     }
     uint32_t n_layers;
     io.read(&n_layers, sizeof(n_layers));

@@ -231,7 +231,7 @@ bool llama_kv_cache_windows::seq_rm(llama_seq_id seq_id, llama_pos p0, llama_pos
     }
 
     // the sinks that stay are put back, as those that follow are written anew
-    if (p0 < (llama_pos) n_sinks && from == 0 && sequences[0].history.count(p1, POS_END) == 0) {
+    if (p0 < (llama_pos) std::max(1u, n_sinks) && from == 0 && sequences[0].history.count(p1, POS_END) == 0) {
         stream_forget();
     }
 
@@ -239,8 +239,12 @@ bool llama_kv_cache_windows::seq_rm(llama_seq_id seq_id, llama_pos p0, llama_pos
         g.kv->seq_rm(seq_id < 0 ? -1 : seq_id, p0, p1);
     }
     for (llama_seq_id s = from; s < to; ++s) {
+        const bool had = !sequences[s].history.empty();
         sequences[s].history.remove(p0, p1);
-        if (p0 == 0 && p1 == POS_END) {
+        if ((p0 == 0 && p1 == POS_END) || (had && sequences[s].history.empty())) {
+            for (auto & g : groups) {
+                g.kv->seq_rm(s, -1, -1); // shared cells may have been shifted to where this sequence has no positions
+            }
             sequences[s] = sequence();
         }
         refresh(s);
@@ -500,6 +504,10 @@ void llama_kv_cache_windows::state_write(llama_io_write_i & io, llama_seq_id seq
 void llama_kv_cache_windows::state_read(llama_io_read_i & io, llama_seq_id seq_id, llama_state_seq_flags flags) {
     const bool partial = flags & LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY;
 
+    if (cparams.plan->plan->streaming && seq_id > 0) {
+        llama_plan_refuse(format("a streaming context has the sequence 0 alone, so a state cannot be restored into %d", seq_id));
+    }
+
     // what a partial state leaves out is what the context holds already
     const bool kept = partial && groups[0].window == 0;
 
@@ -524,6 +532,9 @@ void llama_kv_cache_windows::state_read(llama_io_read_i & io, llama_seq_id seq_i
         stream_state_read(io);
         for (auto & g : groups) {
             if (g.window > 0 || !partial) {
+                if (seq_id >= 0) {
+                    g.kv->seq_rm(seq_id, -1, -1); // reading an empty sequence removes nothing
+                }
                 g.kv->state_read(io, seq_id, flags);
             }
         }

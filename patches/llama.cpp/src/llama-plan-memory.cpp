@@ -20,15 +20,41 @@ static bool plan_memory_is_plain(llm_arch arch) {
         case LLM_ARCH_DFLASH:
         case LLM_ARCH_GEMMA4_ASSISTANT:
             return false;
-        default:
+        default: // mamba and the like keep states of a fixed size
             return !llm_arch_is_recurrent(arch) && !llm_arch_is_hybrid(arch);
+    }
+}
+
+// encoders and diffusion models compute a text anew each time
+static bool plan_has_no_memory(llm_arch arch) {
+    switch (arch) {
+        case LLM_ARCH_BERT:
+        case LLM_ARCH_JINA_BERT_V2:
+        case LLM_ARCH_JINA_BERT_V3:
+        case LLM_ARCH_NOMIC_BERT:
+        case LLM_ARCH_NOMIC_BERT_MOE:
+        case LLM_ARCH_NEO_BERT:
+        case LLM_ARCH_EUROBERT:
+        case LLM_ARCH_WAVTOKENIZER_DEC:
+        case LLM_ARCH_MODERN_BERT:
+        case LLM_ARCH_GEMMA_EMBEDDING:
+        case LLM_ARCH_DREAM:
+        case LLM_ARCH_LLADA:
+        case LLM_ARCH_LLADA_MOE:
+        case LLM_ARCH_RND1:
+            return true;
+        default:
+            return false;
     }
 }
 
 int64_t llama_context_plan_kv_size(const llama_model * model, llama_context_params params) {
     llama_plan_set_error("");
 
-    if (!model || model->hparams.vocab_only || !plan_memory_is_plain(model->arch)) {
+    if (model && plan_has_no_memory(model->arch)) {
+        return 0;
+    }
+    if (!model || model->hparams.vocab_only || !plan_memory_is_plain(model->arch) || params.ctx_type != LLAMA_CONTEXT_TYPE_DEFAULT) {
         llama_plan_set_error(model ? "the size of the memory of a " + model->arch_name() + " model is not known before its context is made" : "there is no model");
         return -1;
     }

@@ -171,7 +171,10 @@ llama_pos llama_plan_runtime::stream_block() const {
 
 llama_pos llama_plan_runtime::stream_period() const {
     const uint32_t widest = *std::max_element(plan->windows.begin(), plan->windows.end());
-    return (4*widest + stream_block() - 1)/stream_block()*stream_block(); // angles stay small, and a key is turned once in its life
+
+    // angles stay small, a key is turned once in its life, and all sinks are there when they are first turned
+    const uint32_t tokens = std::max(4*widest, plan->n_sinks);
+    return (tokens + stream_block() - 1)/stream_block()*stream_block();
 }
 
 uint32_t llama_plan_runtime::max_nodes() const {
@@ -204,9 +207,12 @@ void llama_plan_runtime::check_reserved(ggml_cgraph * gf, const llama_memory_i *
         if (!windowed() && !dynamic_cast<const llama_kv_cache *>(memory) && !dynamic_cast<const llama_kv_cache_iswa *>(memory)) {
             refuse("the context plan changes its factors with the length, which the kind of memory of this " + arch + " model does not allow: bake a static method");
         }
+    }
+    if (plan->step_lengths.size() > 1 || plan->streaming) {
         // in these a norm with weights comes after the rotation, so that a cached key cannot be turned exactly
-        if (model.arch == LLM_ARCH_HUNYUAN_MOE || model.arch == LLM_ARCH_HUNYUAN_VL || model.arch == LLM_ARCH_HUNYUAN_DENSE || model.arch == LLM_ARCH_MAINCODER) {
-            refuse("the context plan changes its factors with the length, which the normalized keys of " + arch + " do not allow: bake a static method");
+        if (memory && (model.arch == LLM_ARCH_HUNYUAN_MOE || model.arch == LLM_ARCH_HUNYUAN_VL || model.arch == LLM_ARCH_HUNYUAN_DENSE || model.arch == LLM_ARCH_MAINCODER)) {
+            refuse(std::string("the context plan ") + (plan->streaming ? "streams" : "changes its factors with the length") +
+                    ", which the normalized keys of " + arch + " do not allow: bake a " + (plan->streaming ? "method without streaming" : "static method"));
         }
     }
 
@@ -223,6 +229,9 @@ void llama_plan_runtime::check_reserved(ggml_cgraph * gf, const llama_memory_i *
     }
     if (plan->logn_length > 0 && !scaled) {
         refuse("no layer of this " + arch + " model attends to the whole context, so LogN would change nothing: bake a method without it");
+    }
+    if (windowed() && !limited) {
+        refuse("the attention of this " + arch + " model uses no cache, so windows would change nothing: bake a method without them");
     }
     made.clear();
     reserving = false;

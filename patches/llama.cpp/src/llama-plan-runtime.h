@@ -52,6 +52,8 @@ struct llama_plan_runtime {
 
     void set_step(uint32_t next);
 
+    std::string broken; // turning the cached keys stopped half-way: nothing can go on before the memory is empty
+
     // does the plan replace this layer's rotation? is this layer's attention scaled by LogN?
     bool rotates(int il) const;
     bool scales (int il) const;
@@ -108,6 +110,7 @@ struct llama_plan_runtime {
     void note_rope(const ggml_tensor * rope, int il) const;
     void note_plan_rope() const { turned = true; }
     void note_plan_logn() const { scaled = true; }
+    void note_plan_windows() const { limited = true; }
 
 private:
     llama_plan_runtime(const llama_model & model, llama_context * lctx, std::shared_ptr<const llama_plan> plan);
@@ -123,6 +126,7 @@ private:
 
     mutable bool turned = false; // some layer is rotated by the plan's factors
     mutable bool scaled = false; // some layer's q is scaled by LogN
+    mutable bool limited = false; // the layers attend within their windows
 
     mutable std::string refusal;
     mutable bool        reserving = true;

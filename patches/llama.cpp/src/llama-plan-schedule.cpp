@@ -133,14 +133,29 @@ ggml_cgraph * llama_kv_cache::build_graph_plan_step(llm_graph_result * res, llam
 // llama_context: the step in force
 //
 
+// a cache with one stream takes every sequence id, whatever n_seq_max
+static uint32_t plan_n_seqs(const llama_cparams & cparams) {
+    return cparams.kv_unified || cparams.n_seq_max == 1 ? LLAMA_MAX_SEQ : cparams.n_seq_max;
+}
+
 bool llama_context::plan_memory_empty() const {
-    const uint32_t n_seqs = cparams.kv_unified ? LLAMA_MAX_SEQ : cparams.n_seq_max;
+    const uint32_t n_seqs = plan_n_seqs(cparams);
     for (uint32_t s = 0; memory && s < n_seqs; ++s) {
         if (memory->seq_pos_max(s) >= 0) {
             return false;
         }
     }
     return true;
+}
+
+bool llama_context::plan_is_sound() {
+    if (!plan->broken.empty() && plan_memory_empty()) {
+        plan->broken.clear();
+    }
+    if (!plan->broken.empty()) {
+        llama_plan_set_error(plan->broken);
+    }
+    return plan->broken.empty();
 }
 
 bool llama_context::plan_set_step(uint32_t step) {
@@ -186,14 +201,17 @@ bool llama_context::plan_set_step(uint32_t step) {
         if (ggml_graph_n_nodes(gf) == 0) {
             continue;
         }
-        if (!ggml_backend_sched_alloc_graph(sched.get(), gf)) {
+        const bool placed = ggml_backend_sched_alloc_graph(sched.get(), gf);
+        if (!placed && kv == caches.front()) {
             llama_plan_set_error("there is no memory to turn the cached keys to the plan's next factors");
             return false;
         }
-        res->set_inputs(nullptr);
-        if (graph_compute(gf, false) != GGML_STATUS_SUCCESS) {
-            llama_plan_set_error("the cached keys could not be turned to the plan's next factors: clear the memory");
-            return false;
+        if (placed) {
+            res->set_inputs(nullptr);
+        }
+        if (!placed || graph_compute(gf, false) != GGML_STATUS_SUCCESS) {
+            plan->broken = "turning the cached keys to the plan's next factors stopped half-way: clear the memory and read the text again";
+            return plan_is_sound();
         }
         synchronize();
     }
@@ -217,7 +235,10 @@ bool llama_context::plan_advance() {
     if (!plan || plan->plan->step_lengths.size() < 2) {
         return true;
     }
-    const uint32_t n_seqs = cparams.kv_unified ? LLAMA_MAX_SEQ : cparams.n_seq_max;
+    if (!plan_is_sound()) {
+        return false;
+    }
+    const uint32_t n_seqs = plan_n_seqs(cparams);
 
     llama_pos last = -1;
     for (uint32_t s = 0; s < n_seqs; ++s) {
@@ -231,6 +252,9 @@ bool llama_context::plan_advance() {
 int32_t llama_context::plan_reserve(uint32_t n_tokens) {
     if (!plan || plan->plan->step_lengths.size() < 2) {
         return 0; // one set of factors is in force whatever the length
+    }
+    if (!plan_is_sound()) {
+        return -1;
     }
     memory_update(false); // a pending shift turns keys by the factors that are in force now
 
@@ -276,7 +300,12 @@ void llama_context::plan_state_write(llama_io_write_i & io) {
         return;
     }
     memory_update(false); // keys are saved at their new positions, so a pending shift has to be done
-
+    if (plan->plan->native) {
+        return; // upstream's format
+    }
+    if (!plan_is_sound()) {
+        llama_plan_refuse(plan->broken);
+    }
     plan_state state;
     state.hash = plan->plan->hash();
     state.step = plan->step;
@@ -285,6 +314,10 @@ void llama_context::plan_state_write(llama_io_write_i & io) {
 
 void llama_context::plan_state_read(llama_io_read_i & io, llama_seq_id seq_id, llama_state_seq_flags flags) {
     if (!plan) {
+        return;
+    }
+    memory_update(false); // a pending copy between streams would overwrite what is read
+    if (plan->plan->native) {
         return;
     }
     const plan_state own;
@@ -300,7 +333,6 @@ void llama_context::plan_state_read(llama_io_read_i & io, llama_seq_id seq_id, l
     if (state.step >= plan->plan->step_lengths.size()) {
         llama_plan_refuse("the saved state names a step that the context plan does not have");
     }
-    memory_update(false);
     if (seq_id == -1) {
         memory->clear(true); // as reading a whole state does
     } else if (state.step != plan->step && (flags & LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY) == 0) {
