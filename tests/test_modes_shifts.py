@@ -21,6 +21,7 @@ from mode_plans import PLANS, TRAIN_LENGTH, Reservation, in_force, random_tokens
 from reference_memory import ReferenceMemory
 from reference_transformer import Float64, Positions
 from ropewalk.backend import context_plan
+from ropewalk_convert import bake
 from ropewalk_plan import ContextPlan
 from saved_state import read, save
 from tiny_models import Architecture, TinyModel, add_yarn_keys
@@ -158,3 +159,52 @@ def test_a_move_and_a_step_that_rises_with_the_same_batch(model: TinyModel, name
         both.compute()
         assert context_plan.length_in_force(context.context) == 256
         assert float(np.abs(both.errors()).max()) <= BOUND
+
+
+@pytest.mark.parametrize("name", ["schedule", "all"])
+def test_a_move_and_a_reservation_before_anything_is_computed(model: TinyModel, name: str) -> None:
+    """The keys still stand where they were: they are moved under the old factors before they are turned."""
+    plan, length = PLANS[name], N_TOKENS
+
+    def now(layer: int, m: Float64) -> Positions:
+        return in_force(model, plan, length)(layer, m)
+
+    memory = ReferenceMemory(model, now)
+    memory.decode(TOKENS)
+    with loaded(model.path, 256, Mode(threads=1), prepare=Reservation(plan, 0).on_model) as context:
+        context.decode(TOKENS)
+        both = Moved(context, memory)
+        both.cut(37)
+        length = RESERVED
+        context_plan.reserve(context.context, RESERVED)
+        assert context_plan.length_in_force(context.context) == 256
+        both.compute()
+        assert float(np.abs(both.errors()).max()) <= BOUND
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_a_move_and_a_saved_state_before_anything_is_computed(model: TinyModel, name: str) -> None:
+    """The state has the new positions, and so it must have the keys for them."""
+    under = Reservation(PLANS[name], RESERVED)
+    with loaded(model.path, 256, Mode(threads=1), prepare=under.on_model) as context:
+        under.in_context(context.context)
+        both = start(context, model, PLANS[name])
+        both.cut(37)
+        assert float(np.abs(both.errors()).max()) <= BOUND
+
+
+@pytest.mark.parametrize("arch", ["llama", "qwen3"])
+def test_a_native_plans_attention_factor_is_multiplied_in_once(arch: Architecture, tmp_path: Path) -> None:
+    """Stock keys rotate there, and llama.cpp's own shifts would multiply the keys by YaRN's factor again."""
+    plain = write_model(tmp_path / "plain.gguf", arch)
+    assert bake(plain.path, tmp_path / "yarn.gguf", method="yarn", target_length=256).native
+    memory = ReferenceMemory(plain, lambda layer, m: yarn(plain, 256, m))
+    memory.decode(TOKENS)
+    with loaded(tmp_path / "yarn.gguf", 256, Mode(threads=1)) as context:
+        context.decode(TOKENS)
+        both = Moved(context, memory)
+        assert float(np.abs(both.errors()).max()) <= BOUND
+        for cut in (37, 20):
+            both.cut(cut)
+            both.compute()
+            assert float(np.abs(both.errors()).max()) <= BOUND
