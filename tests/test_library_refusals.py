@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from gguf import GGUFValueType, GGUFWriter
 
-from library_logits import LibraryRefusedError, library_logits
+from library_logits import LibraryRefusedError, library_logits, loaded
 from ropewalk.backend import context_plan
-from tiny_models import write_tiny_model
+from ropewalk_plan import ContextPlan, ScheduleStep
+from tiny_models import add_hyperparameters, write_gguf_of, write_tiny_model
 
 pytestmark = pytest.mark.usefixtures("patched_library")
 
@@ -89,7 +91,10 @@ def test_the_keys_that_the_others_spoil_are_good(tmp_path: Path) -> None:
         ({**MAPPED, "position.first_pair": (U32, 8)}, "from pair 8 on, but has 8 pairs"),
         ({"logn.length": (U32, 1)}, "LogN length is 1"),
         ({"logn.length": (U32, 2**31)}, "LogN length is 2147483648"),
-        ({"attention.windows": (U32, [32, 0])}, "does not execute yet"),
+        ({"attention.windows": (U32, [32])}, "windows for 1 layers, but the model has 2"),
+        ({"attention.windows": (U32, [2**31 - 1, 0])}, "a window of 2147483647 tokens and 0 sinks"),
+        ({"attention.windows": (U32, [0, 0]), "attention.sinks": (U32, 4)}, "has 4 sinks, but no layer"),
+        ({"attention.streaming": (GGUFValueType.BOOL, True)}, "not every layer has a window"),
     ],
 )
 def test_a_plan_that_cannot_be_executed_is_refused(tmp_path: Path, spoiled: Keys, sentence: str) -> None:
@@ -103,3 +108,34 @@ def test_another_context_leaves_no_stale_sentence(tmp_path: Path) -> None:
         library_logits(refused.path, [5])
     library_logits(plain.path, [5])
     assert context_plan.last_error() == ""
+
+
+_STEPS = tuple(ScheduleStep(length, (scale,) * 8) for length, scale in ((128, 1.5), (256, 2.0)))
+_TURNING = {
+    "streams": ContextPlan("test", 64, 256, schedule=_STEPS[1:], windows=(16, 16), streaming=True),
+    "changes its factors with the length": ContextPlan("test", 64, 256, schedule=_STEPS),
+}
+
+
+@pytest.mark.parametrize("arch", ["hunyuan-dense", "maincoder"])
+@pytest.mark.parametrize("what", _TURNING)
+def test_keys_that_are_normalized_after_the_rotation_are_not_turned(
+    tmp_path: Path, arch: str, what: str
+) -> None:
+    """A Qwen3 by its tensors; its norm's weights stand between the rotation and the cache."""
+    path = tmp_path / "model.gguf"
+    model = write_tiny_model(path, arch="qwen3")
+    write_gguf_of(arch, path, model.tensors, lambda writer: add_hyperparameters(writer, model))
+    plan = _TURNING[what]
+    context_plan.last_error()
+    with (
+        pytest.raises(LibraryRefusedError),
+        loaded(path, 256, prepare=lambda handle: context_plan.set_plan(handle, plan)),
+    ):
+        pass
+    assert f"the context plan {what}, which the normalized keys of {arch} do not allow" in (
+        context_plan.last_error()
+    )
+    alone = replace(plan, schedule=_STEPS[1:], streaming=False)  # its windows, which turn nothing
+    with loaded(path, 256, prepare=lambda handle: context_plan.set_plan(handle, alone)) as context:
+        assert np.isfinite(context.decode([5, 6, 7])).all()
