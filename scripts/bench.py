@@ -24,6 +24,7 @@ from benchmark.outcome import Outcome  # noqa: E402
 from benchmark.page import Section, write_section  # noqa: E402
 from benchmark.plans import METHODS, measure_plans  # noqa: E402
 from benchmark.stock_library import ensure_stock_library  # noqa: E402
+from benchmark.stream import measure_stream  # noqa: E402
 from benchmark.window_plan import WINDOWS, WindowPlan  # noqa: E402
 from benchmark.windows import measure_windows  # noqa: E402
 from provision.demo_model import model_path  # noqa: E402
@@ -33,7 +34,7 @@ from ropewalk.evaluation.results import write_json  # noqa: E402
 
 PAGE = _ROOT / "docs" / "benchmarks.md"
 _QUICK = ("identity", "nodes", "plans")
-_ALL = (*_QUICK, "windows", "flash-attention")
+_ALL = (*_QUICK, "windows", "flash-attention", "stream")
 _FLASH = {"off": (False,), "on": (True,), "both": (False, True)}
 _NOT_IN_THE_COMMAND = ("what", "json", "page", "jobs")
 _BAD_INPUT = 3
@@ -60,6 +61,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--sinks", type=int, default=4, help="of windows (default: 4)")
     add("--lower", type=int, help="of windows: how many of the lowest layers (default: two thirds)")
     add("--flash-attn", choices=_FLASH, default="both", help="of windows (default: both)")
+    add(
+        "--text", type=Path, nargs="+", metavar="FILE", help="of stream (default: this project's app/**/*.py)"
+    )
+    add("--target-length", type=int, help="of stream (default: twice the train length)")
+    add("--times", type=int, default=10, help="of stream: target lengths that are read (default: 10)")
     add("--json", type=Path, metavar="FILE", help="write every measured number there")
     add("--page", action="store_true", help="put the tables into docs/benchmarks.md")
     return parser
@@ -157,9 +163,23 @@ def _measure(what: str, bench: Bench, given: argparse.Namespace) -> Outcome:
             flash=_FLASH[given.flash_attn],
             plan=windows(),
         )
+    if what == "stream":
+        return measure_stream(
+            bench,
+            _text(given.text or sorted((_ROOT / "app").rglob("*.py"))),
+            target_length=_or(given.target_length, 2 * bench.train_length),
+            times=given.times,
+        )
     return measure_flash_attention(
         bench, pairs=_or(given.pairs, 5), tokens=_or(given.tokens, 4096), decode_tokens=given.decode_tokens
     )
+
+
+def _text(files: list[Path]) -> str:
+    try:
+        return "\n\n".join(file.read_text(encoding="utf-8") for file in files)
+    except OSError as error:
+        raise ProvisionError(f"{error.filename} cannot be read: {error.strerror}", _BAD_INPUT) from error
 
 
 def _or(given: int | None, default: int) -> int:
@@ -172,8 +192,9 @@ def _command(parser: argparse.ArgumentParser, given: argparse.Namespace, what: s
     for name, value in vars(given).items():
         if name in _NOT_IN_THE_COMMAND or value == parser.get_default(name):
             continue
-        shown = value.name if isinstance(value, Path) else value
-        parts += [f"--{name.replace('_', '-')}", *([] if value is True else [str(shown)])]
+        shown = value if isinstance(value, list) else [value]
+        names = [item.name if isinstance(item, Path) else str(item) for item in shown]
+        parts += [f"--{name.replace('_', '-')}", *([] if value is True else names)]
     if given.page:
         parts.append("--page")
     return shlex.join(parts)
