@@ -73,8 +73,8 @@ def measure_stream(bench: Bench, text: str, *, target_length: int, times: int) -
     window = plan.windows[0]
     intro = (
         f"{bench.where} L = {spec.train_length:,}, L' = {target_length:,}: {plan.sinks} sinks and a window "
-        f"of {window:,} tokens in every layer; {len(tokens):,} tokens read, flash attention off, F16 keys and "
-        "values. Perplexity by part of the text, and the most memory that the process had held by then."
+        f"of {window:,} tokens in every layer; {len(tokens):,} tokens read, flash attention off, F16 keys "
+        "and values. Perplexity by part of the text, and the most memory that the process had held by then."
     )
     record = {"streaming": [asdict(part) for part in streamed], "plain": [asdict(part) for part in plain]}
     return Outcome(f"{intro}\n\n{stream_table(streamed, plain)}", record)
