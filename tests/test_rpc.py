@@ -51,12 +51,14 @@ class Case:
     Attributes:
         method: what is baked.
         ends: where the batches of the prompt end; with a schedule each end is a step further.
+        options: the method's.
     """
 
     name: str
     arch: Architecture
     method: str
     ends: tuple[int, ...] = (N_TOKENS,)
+    options: tuple[tuple[str, str], ...] = ()
 
 
 CASES = (
@@ -66,6 +68,14 @@ CASES = (
     Case("mirrored positions", "llama", "extra-mpe"),
     Case("schedule that turns cached keys", "llama", "dynamic-ntk", (40, 70, 100, 130, 160, N_TOKENS)),
     Case("schedule, halves", "qwen2", "dynamic-yarn+logn", (40, 70, 100, 130, 160, N_TOKENS)),
+    Case(
+        "windows on both servers",
+        "llama",
+        "dprope+windows",
+        (90, N_TOKENS),
+        (("windows", "16/0/8/40/0/16"), ("sinks", "3")),
+    ),
+    Case("stream whose keys are rewritten", "qwen3", "streaming", (50, N_TOKENS), (("window", "24"),)),
 )
 
 
@@ -104,7 +114,14 @@ def baked(case: Case, folder: Path) -> tuple[Path, Path]:
         query_deviation=1.0,
         chat_template=CHATML_TEMPLATE,
     ).path
-    return plain, bake(plain, folder / "baked.gguf", method=case.method, target_length=TARGET).target
+    plan = bake(
+        plain,
+        folder / "baked.gguf",
+        method=case.method,
+        target_length=TARGET,
+        options=dict(case.options),
+    )
+    return plain, plan.target
 
 
 @contextmanager
