@@ -17,6 +17,7 @@ sys.path.append(str(_ROOT / "tests"))  # the tiny models of the tests, for the p
 
 from benchmark.bench import Bench  # noqa: E402
 from benchmark.child import Libraries  # noqa: E402
+from benchmark.decode_at_depth import measure_decode  # noqa: E402
 from benchmark.flash_attention import measure_flash_attention  # noqa: E402
 from benchmark.identity import measure_identity  # noqa: E402
 from benchmark.nodes import measure_nodes  # noqa: E402
@@ -34,7 +35,7 @@ from ropewalk.evaluation.results import write_json  # noqa: E402
 
 PAGE = _ROOT / "docs" / "benchmarks.md"
 _QUICK = ("identity", "nodes", "plans")
-_ALL = (*_QUICK, "windows", "flash-attention", "stream")
+_ALL = (*_QUICK, "windows", "decode", "flash-attention", "stream")
 _FLASH = {"off": (False,), "on": (True,), "both": (False, True)}
 _NOT_IN_THE_COMMAND = ("what", "json", "page", "jobs")
 _BAD_INPUT = 3
@@ -53,14 +54,22 @@ def _parser() -> argparse.ArgumentParser:
     add("--jobs", type=int, help="compilers at a time, where the unpatched library is built")
     add("--model", type=Path, help="default: the demo model")
     add("--threads", type=int, help="default: the cores there are")
-    add("--pairs", type=int, help="rounds (default: 21 of plans, 3 of windows, 5 of flash-attention)")
-    add("--tokens", type=int, help="default: 512 for plans, 16384 for windows, 4096 for flash-attention")
+    add(
+        "--pairs",
+        type=int,
+        help="rounds (default: 21 of plans and decode, 3 of windows, 5 of flash-attention)",
+    )
+    add(
+        "--tokens",
+        type=int,
+        help="default: 512 for plans, 16384 for windows and decode, 4096 for flash-attention",
+    )
     add("--decode-tokens", type=int, default=64, help="written at the end (default: 64)")
     add("--methods", help=f"of plans and nodes (default: {','.join(METHODS)}; windows too for nodes)")
     add("--window", type=int, default=1024, help="of windows: tokens (default: 1024)")
     add("--sinks", type=int, default=4, help="of windows (default: 4)")
     add("--lower", type=int, help="of windows: how many of the lowest layers (default: two thirds)")
-    add("--flash-attn", choices=_FLASH, default="both", help="of windows (default: both)")
+    add("--flash-attn", choices=_FLASH, default="both", help="of windows (default: both) and decode (off)")
     add(
         "--text", type=Path, nargs="+", metavar="FILE", help="of stream (default: this project's app/**/*.py)"
     )
@@ -161,6 +170,14 @@ def _measure(what: str, bench: Bench, given: argparse.Namespace) -> Outcome:
             tokens=_or(given.tokens, 16_384),
             decode_tokens=given.decode_tokens,
             flash=_FLASH[given.flash_attn],
+            plan=windows(),
+        )
+    if what == "decode":
+        return measure_decode(
+            bench,
+            pairs=_or(given.pairs, 21),
+            tokens=_or(given.tokens, 16_384),
+            flash_attention=given.flash_attn == "on",
             plan=windows(),
         )
     if what == "stream":
