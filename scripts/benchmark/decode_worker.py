@@ -1,8 +1,8 @@
 """A child process that holds a text read to some depth, and writes tokens when it is told to, timing them.
 
 The first line on stdin is `{"setup": ..., "prefill_tokens": n}`, each further one `{"tokens": k}`. Lines out
-are `{"work": tokens read}`, `{"ready": true}`, `{"seconds": s}` for k tokens, or `{"error": sentence}`. It ends
-when stdin closes.
+are `{"work": tokens read}`, `{"ready": true}`, `{"seconds": s}` for k tokens, or `{"error": sentence}`. It
+ends when stdin closes.
 """
 
 from __future__ import annotations
