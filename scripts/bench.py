@@ -66,14 +66,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--decode-tokens", type=int, default=64, help="written at the end (default: 64)")
     add("--methods", help=f"of plans and nodes (default: {','.join(METHODS)}; windows too for nodes)")
-    add("--window", type=int, default=1024, help="of windows: tokens (default: 1024)")
-    add("--sinks", type=int, default=4, help="of windows (default: 4)")
+    add("--window", type=int, default=1024, help="of windows, decode and stream: tokens (default: 1024)")
+    add("--sinks", type=int, default=4, help="of windows, decode and stream (default: 4)")
     add("--lower", type=int, help="of windows: how many of the lowest layers (default: two thirds)")
     add("--flash-attn", choices=_FLASH, default="both", help="of windows (default: both) and decode (off)")
     add(
         "--text", type=Path, nargs="+", metavar="FILE", help="of stream (default: this project's app/**/*.py)"
     )
-    add("--target-length", type=int, help="of stream (default: twice the train length)")
+    add("--target-length", type=int, help="of stream (default: the train length)")
     add("--times", type=int, default=10, help="of stream: target lengths that are read (default: 10)")
     add("--json", type=Path, metavar="FILE", help="write every measured number there")
     add("--page", action="store_true", help="put the tables into docs/benchmarks.md")
@@ -184,7 +184,9 @@ def _measure(what: str, bench: Bench, given: argparse.Namespace) -> Outcome:
         return measure_stream(
             bench,
             _text(given.text or sorted((_ROOT / "app").rglob("*.py"))),
-            target_length=_or(given.target_length, 2 * bench.train_length),
+            window=given.window,
+            sinks=given.sinks,
+            target_length=_or(given.target_length, bench.train_length),
             times=given.times,
         )
     return measure_flash_attention(

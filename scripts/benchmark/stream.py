@@ -21,7 +21,7 @@ from ropewalk_plan import ContextPlan, GgufHeader, make_plan, rope_spec_from_ggu
 
 STREAMING = "streaming"
 _BATCH = 512
-_PLAIN_TIMES_L = 3
+_PLAIN_TIMES_L = 2
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,13 @@ class Slice:
     peak_bytes: int
 
 
-def measure_stream(bench: Bench, text: str, *, target_length: int, times: int) -> Outcome:
+def measure_stream(
+    bench: Bench, text: str, *, window: int, sinks: int, target_length: int, times: int
+) -> Outcome:
     """Reads `times` the target length L' of a text under a streaming plan, and a little of it without one."""
     spec = rope_spec_from_gguf(GgufHeader.read(bench.model))
-    plan = make_plan(spec, STREAMING, target_length)
+    options = {"window": str(window), "sinks": str(sinks)}
+    plan = make_plan(spec, STREAMING, target_length, options=options)
     plain_length = _PLAIN_TIMES_L * spec.train_length
     model = Model.load(bench.model, gpu_layers=0)
     try:
@@ -70,9 +73,8 @@ def measure_stream(bench: Bench, text: str, *, target_length: int, times: int) -
             plain = read(None, plain_length, len(tokens))
     finally:
         model.close()
-    window = plan.windows[0]
     intro = (
-        f"{bench.where} L = {spec.train_length:,}, L' = {target_length:,}: {plan.sinks} sinks and a window "
+        f"{bench.where} L = {spec.train_length:,}, L' = {target_length:,}: {sinks} sinks and a window "
         f"of {window:,} tokens in every layer; {len(tokens):,} tokens read, flash attention off, F16 keys "
         "and values. Perplexity by part of the text, and the most memory that the process had held by then."
     )

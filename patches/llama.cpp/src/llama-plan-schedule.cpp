@@ -335,8 +335,11 @@ void llama_context::plan_state_read(llama_io_read_i & io, llama_seq_id seq_id, l
     }
     if (seq_id == -1) {
         memory->clear(true); // as reading a whole state does
-    } else if (state.step != plan->step && (flags & LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY) == 0) {
-        memory->seq_rm(seq_id, -1, -1); // as reading a sequence does: keys about to go need not be turned
+    } else if ((state.step != plan->step || !plan->broken.empty()) && (flags & LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY) == 0) {
+        memory->seq_rm(seq_id, -1, -1); // as reading a sequence does: keys about to go need not be turned, nor whole
+    }
+    if (!plan_is_sound()) {
+        llama_plan_refuse(plan->broken);
     }
     if (state.step < plan->step && !plan_memory_empty()) {
         llama_plan_refuse("the saved state was computed under factors for shorter texts than are in force now: reserve their length before it is computed");
