@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Callable
 
 from benchmark.jobs import Piece, Speed, SpeedJob
 from benchmark.loaded_model import LoadedModel, loaded_model
+from benchmark.peak_memory import peak_bytes
 
 _WARM_UP = 32  # tokens: every page of the weights is read once before anything is timed
 _DEPTH_OF_DOUBLE_COST = 4096.0  # about, on the demo model: it only steers the estimate of the time left
@@ -39,7 +38,7 @@ def measure_speed(job: SpeedJob, on_work: Callable[[float], None]) -> Speed:
             decode.append(_timed(model, depth, 1, count))
             depth, done = depth + count, done + _work(depth, count)
             on_work(done)
-        return Speed(tuple(prefill), tuple(decode), model.kv_bytes, _peak_bytes())
+        return Speed(tuple(prefill), tuple(decode), model.kv_bytes, peak_bytes())
 
 
 def work_of(job: SpeedJob) -> float:
@@ -58,8 +57,3 @@ def _timed(model: LoadedModel, depth: int, size: int, times: int) -> Piece:
     for start, tokens in batches:
         model.decode(tokens, start)
     return Piece(depth, size * times, time.perf_counter() - begin)
-
-
-def _peak_bytes() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

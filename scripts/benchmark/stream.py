@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import resource
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
@@ -13,6 +11,7 @@ import numpy as np
 from benchmark.bench import NO_PLAN, Bench
 from benchmark.outcome import Outcome
 from benchmark.page import table
+from benchmark.peak_memory import peak_bytes
 from provision.failure import ProvisionError
 from provision.progress import Progress
 from ropewalk.backend.context import Context, ContextParams
@@ -99,7 +98,7 @@ def read_slices(
             end = start + len(batch)
             on_position(end)
             if end % size == 0 or end == len(tokens):
-                parts.append(Slice(first, end - first, math.exp(float(np.mean(losses))), _peak_bytes()))
+                parts.append(Slice(first, end - first, math.exp(float(np.mean(losses))), peak_bytes()))
                 losses, first = [], end
     finally:
         context.close()
@@ -135,8 +134,3 @@ def stream_table(streamed: Sequence[Slice], plain: Sequence[Slice]) -> str:
 def _without(part: Slice, other: Slice) -> str:
     shorter = "" if other.tokens == part.tokens else f" (its first {other.tokens:,})"
     return f"{other.perplexity:.2f}{shorter}"
-
-
-def _peak_bytes() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # bytes there, kilobytes elsewhere
