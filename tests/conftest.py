@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import platformdirs
@@ -11,6 +12,9 @@ import pytest
 from tiny_models import CHATML_TEMPLATE, write_tiny_model
 
 REAL_MODEL = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+# a shell that starts the tests in the background has Ctrl-C ignored, and every process below inherits that
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
