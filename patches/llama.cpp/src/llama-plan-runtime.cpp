@@ -68,8 +68,13 @@ llama_plan_runtime::llama_plan_runtime(const llama_model & model, llama_context 
         return;
     }
 
-    const uint32_t n_pairs = p.n_pairs;
-    const bool     mapped  = p.maps_positions();
+    const bool mapped = p.maps_positions();
+
+    // a rotation of a part of a head reads a factor for every pair of the head, though it uses those of the part
+    uint32_t n_pairs = p.n_pairs;
+    for (uint32_t il = 0; il < hparams.n_layer_all; ++il) {
+        n_pairs = std::max({ n_pairs, hparams.n_embd_head_k(il)/2, hparams.n_embd_head_k_mla()/2 });
+    }
 
     std::map<ggml_backend_buffer_type_t, factors> by_buft;
 
@@ -131,6 +136,9 @@ void llama_plan_runtime::set_step(uint32_t next) {
     part(plan->factors(step), lo, hi);
 
     for (const auto & [ctx, buf] : ctxs_bufs) {
+        lo.resize(ggml_get_first_tensor(ctx.get())->ne[0], 1.0f);
+        hi.resize(lo.size(), 1.0f);
+
         for (ggml_tensor * t = ggml_get_first_tensor(ctx.get()); t != nullptr; t = ggml_get_next_tensor(ctx.get(), t)) {
             const bool is_lo = std::any_of(layers.begin(), layers.end(), [t](const factors & f) { return f.lo == t; });
             ggml_backend_tensor_set(t, (is_lo ? lo : hi).data(), 0, ggml_nbytes(t));
