@@ -17,3 +17,15 @@ class TargetError(BakeError):
 
 class SpaceError(BakeError):
     """The disk is too full for the output file."""
+
+
+class ConverterError(BakeError):
+    """llama.cpp's converter could not convert the checkpoint."""
+
+
+class ExtraMissingError(BakeError):
+    """What conversion needs beyond the ordinary installation is not there."""
+
+
+class QuantizeError(BakeError):
+    """llama.cpp's quantizer could not quantize the file."""
