@@ -111,7 +111,7 @@ def vocabulary_size(tokenizer: Path) -> int:
     """One more than the highest id in a folder's `tokenizer.json`."""
     read = json.loads((tokenizer / "tokenizer.json").read_text(encoding="utf-8"))
     added = [int(token["id"]) for token in read["added_tokens"]]
-    return max([*read["model"]["vocab"].values(), *added]) + 1
+    return int(max([*read["model"]["vocab"].values(), *added])) + 1
 
 
 class _Model(Protocol):
