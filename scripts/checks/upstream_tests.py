@@ -111,7 +111,7 @@ def read_test(entry: Mapping[str, Any], default_folder: Path, model: Path | None
     name = str(entry["name"])
     command = tuple(str(part) for part in entry.get("command", ()))
     properties = {prop["name"]: prop["value"] for prop in entry.get("properties", ())}
-    folder = Path(str(properties.get("WORKING_DIRECTORY", default_folder)))
+    folder = default_folder / str(properties.get("WORKING_DIRECTORY", "."))  # upstream says "." of most
     downloads = DOWNLOAD_FIXTURE in properties.get("FIXTURES_SETUP", ())
     from_fixture = DOWNLOAD_FIXTURE in properties.get("FIXTURES_REQUIRED", ())
     needs_model = from_fixture or MODEL_LABEL in properties.get("LABELS", ())
