@@ -8,10 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import HfApi, constants, hf_hub_url
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.hf_api import ModelInfo
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub import hf_hub_url
 
 from ropewalk_convert.errors import SpaceError
 from ropewalk_convert.hub_cache import (
@@ -20,10 +17,10 @@ from ropewalk_convert.hub_cache import (
     SplitName,
     find_fetched,
     forget_origin,
-    is_safe_name,
 )
 from ropewalk_convert.hub_download import HubFile, bytes_there, download_gguf
 from ropewalk_convert.hub_errors import HubError, explained
+from ropewalk_convert.hub_listing import is_repo_name, list_files
 from ropewalk_convert.target import size_text
 
 __all__ = [
@@ -88,15 +85,6 @@ class HubListing:
         )
 
 
-def is_repo_name(repo: str) -> bool:
-    """Whether a text has the form OWNER/NAME."""
-    try:
-        validate_repo_id(repo)
-    except HFValidationError:
-        return False
-    return repo.count("/") == 1
-
-
 def repo_folder(models: Path, repo: str) -> Path:
     """The folder of a repository among those of all."""
     return models / repo.replace("/", "--")
@@ -112,39 +100,20 @@ def list_gguf_files(repo: str, revision: str | None = None) -> HubListing:
     Raises:
         HubError: it has none, or cannot be asked.
     """
-    with explained(repo, revision):
-        try:
-            info = HfApi(library_name="ropewalk").model_info(
-                repo, revision=revision, files_metadata=True, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT
-            )
-        except (KeyError, TypeError, ValueError) as error:  # no JSON, or not that of a repository
-            raise HubError(
-                f"{constants.ENDPOINT} does not answer as a hub does; check the network, the proxy settings "
-                "and HF_ENDPOINT"
-            ) from error
-    models = _models(_gguf_files(info))
-    if info.sha is None or not models:
+    files = list_files(repo, revision)
+    models = _models(file for file in files.files if file.path.lower().endswith(".gguf"))
+    if not models:
         raise HubError(
             f"{repo} has no GGUF file; look for a repository of the same model that has, often named "
             "after it with -GGUF at the end"
         )
-    return HubListing(repo, info.sha, models)
-
-
-def _gguf_files(info: ModelInfo) -> Iterable[HubFile]:
-    for sibling in info.siblings or ():
-        if (
-            sibling.rfilename.lower().endswith(".gguf")
-            and sibling.size is not None
-            and is_safe_name(sibling.rfilename)
-        ):
-            yield HubFile(sibling.rfilename, sibling.size, sibling.lfs.sha256 if sibling.lfs else None)
+    return HubListing(repo, files.commit, models)
 
 
 def _models(files: Iterable[HubFile]) -> tuple[HubModel, ...]:
     """Group the parts of split models."""
     groups: dict[tuple[str, int], list[HubFile]] = {}
-    for file in sorted(files, key=lambda file: file.path):
+    for file in files:
         split = SplitName.of(file.path)
         groups.setdefault((file.path, 1) if split is None else (split.stem, split.parts), []).append(file)
     return tuple(HubModel(tuple(parts)) for parts in groups.values())

@@ -7,6 +7,7 @@ connections are not always good, so this goes on from what an earlier run left.
 from __future__ import annotations
 
 import fcntl
+import glob
 import hashlib
 import os
 import re
@@ -28,7 +29,7 @@ from ropewalk_convert.target import size_text
 PAUSES = (1.0, 2.0, 4.0)
 """Seconds before each new try after a connection broke without bringing anything."""
 
-_MAGIC = b"GGUF"
+_GGUF = b"GGUF"
 _BLOCK = 1 << 20
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
@@ -40,12 +41,14 @@ class HubFile:
     Attributes:
         path: its name there, with its folders.
         size: bytes.
-        sha256: of its content, None where the hub does not tell it.
+        sha256: of its content, None where the hub does not tell it: for files that lie in git itself.
+        git_id: git's name for it, None where the hub does not tell it.
     """
 
     path: str
     size: int
     sha256: str | None
+    git_id: str | None = None
 
 
 def part_path(target: Path, file: HubFile, commit: str) -> Path:
@@ -77,10 +80,33 @@ def download_gguf(
         HfHubHTTPError: the hub refuses it.
         OSError: it cannot be written.
     """
-    part = part_path(target, file, commit)
-    with _held(part, target) as stream:
+    download_file(url, target, part_path(target, file, commit), file, progress, magic=_GGUF)
+    for left_over in target.parent.glob(f".{glob.escape(target.name)}.*.part"):
+        left_over.unlink(missing_ok=True)  # beginnings of contents that this one replaces
+
+
+def download_file(
+    url: str, target: Path, part: Path, file: HubFile, progress: Callable[[int], None], *, magic: bytes = b""
+) -> None:
+    """Fetch a file to `target`, going on from what an earlier run left in `part`.
+
+    Args:
+        url: where to get it.
+        target: the name it gets when it is whole; a file of that name is replaced.
+        part: where its beginning is kept, in the same folder; never the place of another content's.
+        file: what it must be.
+        progress: called with the bytes there are; may raise to stop.
+        magic: what it must begin with; where it is given, the file is a GGUF file.
+
+    Raises:
+        SourceError: it begins otherwise; nothing of it is kept.
+        HubError: it is not what was announced (nothing is kept), or the connection broke too often.
+        HfHubHTTPError: the hub refuses it.
+        OSError: it cannot be written.
+    """
+    with _held(part, file) as stream:
         try:
-            incoming = _Incoming(stream, file, progress)
+            incoming = _Incoming(stream, file, magic, progress)
             _receive(url, incoming)
             incoming.check_content()
         except BaseException as error:
@@ -90,8 +116,6 @@ def download_gguf(
         stream.flush()
         os.fsync(stream.fileno())
         part.replace(target)
-    for left_over in target.parent.glob(f".{_glob_escaped(target.name)}.*.part"):
-        left_over.unlink(missing_ok=True)  # beginnings of contents that this one replaces
 
 
 class _UnfitError(HubError):
@@ -101,11 +125,13 @@ class _UnfitError(HubError):
 class _Incoming:
     """A file as it arrives: written, counted, and summed for its checksum."""
 
-    def __init__(self, stream: BinaryIO, file: HubFile, progress: Callable[[int], None]) -> None:
+    def __init__(
+        self, stream: BinaryIO, file: HubFile, magic: bytes, progress: Callable[[int], None]
+    ) -> None:
         """Take up what is in `stream` already."""
         self.file = file
         self.done = 0
-        self._stream, self._progress = stream, progress
+        self._stream, self._magic, self._progress = stream, magic, progress
         self._sum = hashlib.sha256()
         self._head = b""
         stream.seek(0)
@@ -130,9 +156,11 @@ class _Incoming:
     def _take(self, data: bytes) -> None:
         self.done += len(data)
         self._sum.update(data)
-        if len(self._head) < len(_MAGIC):  # looked at first: gigabytes of something else are not waited for
-            self._head = (self._head + data)[: len(_MAGIC)]
-            if not _MAGIC.startswith(self._head):
+        if len(self._head) < len(
+            self._magic
+        ):  # at once: gigabytes of something else are not waited for
+            self._head = (self._head + data)[: len(self._magic)]
+            if not self._magic.startswith(self._head):
                 raise SourceError(
                     f"{self.file.path} is not a GGUF file, whatever its name says, and was not kept; "
                     "choose another file"
@@ -140,7 +168,7 @@ class _Incoming:
 
     def check_content(self) -> None:
         """Compare the checksum with the one that the hub tells."""
-        if len(self._head) < len(_MAGIC):
+        if len(self._head) < len(self._magic):
             raise SourceError(f"{self.file.path} is too short for a GGUF file; choose another file")
         if self.file.sha256 not in (None, self._sum.hexdigest()):
             raise _UnfitError(
@@ -150,11 +178,11 @@ class _Incoming:
 
 
 @contextmanager
-def _held(part: Path, target: Path) -> Iterator[BinaryIO]:
+def _held(part: Path, file: HubFile) -> Iterator[BinaryIO]:
     """The part file, open, and this process's alone."""
     part.parent.mkdir(parents=True, exist_ok=True)
     with part.open("a+b") as stream:
-        busy = HubError(f"{target} is being fetched by another run; wait for that to end")
+        busy = HubError(f"{file.path} is being fetched by another run; wait for that to end")
         try:
             fcntl.flock(stream.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -223,7 +251,3 @@ def _wrong_size(incoming: _Incoming, size: int) -> _UnfitError:
         f"{incoming.file.path} should have {incoming.file.size:,} bytes and comes with {size:,}; nothing was "
         "kept; run the same command again, and tell the repository's owner if it stays so"
     )
-
-
-def _glob_escaped(name: str) -> str:
-    return re.sub(r"([*?[])", r"[\1]", name)

@@ -10,8 +10,10 @@ from contextlib import contextmanager
 from huggingface_hub import constants, get_token
 from huggingface_hub.errors import (
     DisabledRepoError,
+    FileMetadataError,
     GatedRepoError,
     HfHubHTTPError,
+    LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RemoteEntryNotFoundError,
     RepositoryNotFoundError,
@@ -38,18 +40,34 @@ def explained(repo: str, revision: str | None = None) -> Iterator[None]:
     """
     try:
         yield
-    except OfflineModeIsEnabled as error:
-        raise HubError(
+    except (OfflineModeIsEnabled, LocalEntryNotFoundError, HTTP_ERROR) as error:
+        raise HubError(_explanation(error, repo, revision)) from error
+
+
+def _explanation(error: BaseException, repo: str, revision: str | None) -> str:
+    if isinstance(error, OfflineModeIsEnabled):
+        return (
             f"{repo} was not asked for anything, because HF_HUB_OFFLINE forbids the network and this is not "
             "in the cache; unset it and run the same command again"
-        ) from error
-    except HfHubHTTPError as error:
-        raise HubError(_refusal(error, repo, revision)) from error
-    except HTTP_ERROR as error:
-        raise HubError(
-            f"{constants.ENDPOINT} cannot be reached ({connection_failure(error)}); check the network, the "
-            "proxy settings and HF_ENDPOINT, and run the same command again"
-        ) from error
+        )
+    if isinstance(error, HfHubHTTPError):
+        return _refusal(error, repo, revision)
+    if isinstance(error, LocalEntryNotFoundError):  # says only that the cache is no way out of its cause
+        if error.__cause__ is not None and not isinstance(error.__cause__, FileMetadataError):
+            return _explanation(error.__cause__, repo, revision)
+        return not_a_hub()
+    return (
+        f"{constants.ENDPOINT} cannot be reached ({connection_failure(error)}); check the network, the "
+        "proxy settings and HF_ENDPOINT, and run the same command again"
+    )
+
+
+def not_a_hub() -> str:
+    """What to say of an endpoint whose answers are not a hub's."""
+    return (
+        f"{constants.ENDPOINT} does not answer as a hub does; check the network, the proxy settings "
+        "and HF_ENDPOINT"
+    )
 
 
 def connection_failure(error: BaseException) -> str:
@@ -81,7 +99,7 @@ def _refusal(error: HfHubHTTPError, repo: str, revision: str | None) -> str:
     if isinstance(error, RevisionNotFoundError):
         return f"{repo} has no revision {revision}; name one of its branches, tags or commits"
     if isinstance(error, RemoteEntryNotFoundError):
-        return f"{repo} no longer has this file; run the same command again without FILE to see what it has"
+        return f"{repo} no longer has this file: it has just changed; run the same command again"
     if isinstance(error, DisabledRepoError):
         return f"{repo} has been disabled; choose another repository"
     if status == 401:
