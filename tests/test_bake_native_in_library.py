@@ -69,6 +69,7 @@ def with_plan_alone(source: Path, plan: ContextPlan, target: Path) -> Path:
 def test_stock_keys_run_the_plan(model: TinyModel, tokens: list[int], method: str, tmp_path: Path) -> None:
     baked = bake(model.path, tmp_path / "native.gguf", method=method, target_length=TARGET)
     assert baked.native is not (method == "dprope" and model.arch == "qwen2")
+    assert baked.plan is not None
     alone = with_plan_alone(model.path, baked.plan, tmp_path / "plan.gguf")
     assert difference(baked.target, alone, tokens) < SAME
     assert difference(baked.target, model.path, tokens) > 100 * SAME
@@ -113,6 +114,7 @@ def test_a_model_that_scales_is_extended_from_what_it_is(
     assert callable(own)
     path = write_tiny_model(tmp_path / "own.gguf", train_length=TRAIN, seed=3, extra_keys=own).path
     baked = bake(path, tmp_path / "baked.gguf", method=method, target_length=TARGET)
+    assert baked.plan is not None
     alone = with_plan_alone(path, baked.plan, tmp_path / "plan.gguf")
     assert difference(baked.target, alone, tokens) < SAME
     assert difference(baked.target, path, tokens) > 100 * SAME

@@ -15,7 +15,7 @@ import pytest
 
 from cli_running import environment
 from gguf_files import write_rope_keys
-from ropewalk_convert import SourceError, TargetError, bake, gguf_copy
+from ropewalk_convert import SourceError, TargetError, bake
 from ropewalk_convert.whole_file import written_whole
 from ropewalk_plan import GgufError, GgufHeader, read_plan
 
@@ -177,7 +177,7 @@ def test_a_fresh_one_is_left_alone(folder: Path) -> None:
 
 
 def test_a_source_that_gets_shorter(source: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gguf_copy, "_CHUNK", 64)
+    monkeypatch.setattr("ropewalk_convert.pieces.CHUNK", 64)
 
     def shorten(done: int, total: int) -> None:
         os.truncate(source, source.stat().st_size // 2)
@@ -195,8 +195,8 @@ def test_short_reads_are_put_together(source: Path, folder: Path, monkeypatch: p
         def __init__(self, file: object) -> None:
             self.file = file
 
-        def read(self, n: int) -> bytes:
-            return self.file.read(min(n, 7))  # type: ignore[attr-defined, no-any-return]  # any file
+        def readinto(self, buffer: memoryview) -> int:
+            return self.file.readinto(buffer[:7])  # type: ignore[attr-defined, no-any-return]  # any file
 
         def __enter__(self) -> Stingy:
             return self

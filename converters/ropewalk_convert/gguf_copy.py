@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
-from io import BufferedIOBase, RawIOBase
-from pathlib import Path
 
 import numpy as np
-from gguf import GGMLQuantizationType, GGUFValueType
+from gguf import GGMLQuantizationType
 
 from ropewalk_convert.errors import SourceError
+from ropewalk_convert.gguf_encoding import encoded_bytes_key, encoded_key, encoded_vector_info
+from ropewalk_convert.pieces import Copied, New, Piece, Zeros, merged, total_bytes, write_pieces
+from ropewalk_convert.undo import UNDO_KEY, encode_undo, undo_of
 from ropewalk_plan.gguf_header import MAGIC, GgufHeader, padded
-from ropewalk_plan.metadata import FileChanges, KeyValue
-
-_CHUNK = 8 << 20
-_SCALAR_FORMATS = {GGUFValueType.UINT32: "<I", GGUFValueType.FLOAT32: "<f", GGUFValueType.BOOL: "<?"}
+from ropewalk_plan.metadata import FileChanges
 
 
 class GgufCopy:
@@ -30,73 +28,106 @@ class GgufCopy:
         total_bytes: the size that the copy will have.
     """
 
-    def __init__(self, source: GgufHeader, changes: FileChanges) -> None:
+    def __init__(self, source: GgufHeader, changes: FileChanges, *, undo: bool = False) -> None:
         """Lay out the copy.
+
+        Args:
+            source: the file to copy.
+            changes: what is different in the copy.
+            undo: keep a record in the copy by which the source is made again (see `undo`).
 
         Raises:
             SourceError: a tensor to be replaced has another type or size than its replacement.
         """
         self._source = source
-        self._data_bytes = source.data_end - source.data_start
+        self._header_bytes = min(source.data_start, source.n_bytes)
+        self._data_end = max(self._header_bytes, min(source.data_end, source.n_bytes))
         self._patches: dict[int, bytes] = {}
         self._appended: list[tuple[str, int, bytes]] = []
         for name, numbers in changes.tensors.items():
             self._place(name, np.asarray(numbers, dtype="<f4").tobytes())
-        self._header = self._make_header(changes)
-        last = self._appended[-1] if self._appended else None
-        data_bytes = last[1] + len(last[2]) if last else self._data_bytes
-        self.total_bytes = len(self._header) + padded(data_bytes, source.alignment)
+        self._pieces = self._with_undo(changes) if undo else self._laid_out(changes)
+        self.total_bytes = total_bytes(self._pieces)
 
-    def write(self, write: Callable[[bytes], object]) -> Iterator[int]:
+    def write(self, write: Callable[[memoryview], object]) -> Iterator[int]:
         """Write the copy in chunks; the weights are never held in memory.
 
         Args:
-            write: takes the next bytes of the copy.
+            write: takes the next bytes of the copy, which change after it returns.
 
         Yields:
             The bytes written so far, after every chunk.
         """
-        done = 0
-        for chunk in self._chunks():
-            write(chunk)
-            done += len(chunk)
-            yield done
+        return write_pieces(self._pieces, self._source.path, write)
 
-    def _chunks(self) -> Iterator[bytes]:
-        yield self._header
-        written = 0
-        for chunk in self._data_chunks():
-            yield chunk
-            written += len(chunk)
-        for _, offset, raw in self._appended:
-            yield bytes(offset - written) + raw
-            written = offset + len(raw)
-        yield bytes(self.total_bytes - len(self._header) - written)
+    def _with_undo(self, changes: FileChanges) -> list[Piece]:
+        """The layout with a record of itself in it: its size comes first, then what it says."""
+        record = b""
+        for _ in range(2):
+            layout = self._laid_out(changes, record)
+            undo = undo_of(layout, self._source.path, self._source.n_bytes, self._header_bytes)
+            record = encode_undo(undo)
+        return self._laid_out(changes, record)
 
-    def _data_chunks(self) -> Iterator[bytes]:
+    def _laid_out(self, changes: FileChanges, record: bytes | None = None) -> list[Piece]:
+        keys = self._keys(changes)
+        if record is not None:
+            keys.append(New(encoded_bytes_key(UNDO_KEY, record)))
+        infos = list(self._infos())
+        counts = struct.pack("<IQQ", self._source.version, len(infos), len(keys))
+        header = [New(MAGIC + counts), *merged([*keys, *infos])]
+        data = [*merged(self._patched_data()), *self._appended_data()]
+        tail = self._tail() if record is not None else []
+        return [*header, self._padding(header), *data, self._padding(data), *tail]
+
+    def _keys(self, changes: FileChanges) -> list[Piece]:
+        changed = {entry.key: New(encoded_key(entry)) for entry in changes.keys}
+        keys: list[Piece] = []
+        for name, span in self._source.keys.items():
+            if name in changed:
+                keys.append(changed.pop(name))
+            elif name not in changes.dropped:
+                keys.append(Copied(span.start, span.end - span.start))
+        return [*keys, *changed.values()]
+
+    def _infos(self) -> Iterator[Piece]:
+        for tensor in self._source.tensors.values():
+            yield Copied(tensor.info_start, tensor.info_end - tensor.info_start)
+        for name, offset, raw in self._appended:
+            yield New(encoded_vector_info(name, len(raw) // 4, offset))
+
+    def _patched_data(self) -> Iterator[Piece]:
         """The source's data section with the patches in place."""
-        if not self._data_bytes:
-            return
-        start = self._source.data_start
-        with self._source.path.open("rb", buffering=0) as file:
-            for begin in range(0, self._data_bytes, _CHUNK):
-                end = min(begin + _CHUNK, self._data_bytes)
-                yield self._patched(_read(file, self._source.path, start + begin, start + end), begin)
+        at = self._header_bytes
+        for offset, raw in sorted(self._patches.items()):
+            start = self._source.data_start + offset
+            yield Copied(at, start - at)
+            yield New(raw)
+            at = start + len(raw)
+        yield Copied(at, self._data_end - at)
 
-    def _patched(self, chunk: bytes, begin: int) -> bytes:
-        end = begin + len(chunk)
-        for offset, raw in self._patches.items():
-            low, high = max(begin, offset), min(end, offset + len(raw))
-            if low < high:
-                replaced = raw[low - offset : high - offset]
-                chunk = chunk[: low - begin] + replaced + chunk[high - begin :]
-        return chunk
+    def _appended_data(self) -> Iterator[Piece]:
+        written = self._data_end - self._header_bytes
+        for _, offset, raw in self._appended:
+            yield Zeros(offset - written)
+            yield New(raw)
+            written = offset + len(raw)
+
+    def _padding(self, pieces: list[Piece]) -> Piece:
+        """Zeros up to the next multiple of the alignment."""
+        n_bytes = total_bytes(pieces)
+        return Zeros(padded(n_bytes, self._source.alignment) - n_bytes)
+
+    def _tail(self) -> list[Piece]:
+        """What follows the source's last tensor, where it is more than the record should hold."""
+        n_bytes = self._source.n_bytes - self._data_end
+        return [Copied(self._data_end, n_bytes)] if n_bytes > self._source.alignment else []
 
     def _place(self, name: str, raw: bytes) -> None:
         present = self._source.tensors.get(name)
         if present is None:
             last = self._appended[-1] if self._appended else None
-            end = last[1] + len(last[2]) if last else self._data_bytes
+            end = last[1] + len(last[2]) if last else self._data_end - self._header_bytes
             self._appended.append((name, padded(end, self._source.alignment), raw))
         elif present.type == GGMLQuantizationType.F32 and present.n_bytes == len(raw):
             self._patches[present.offset] = raw
@@ -105,75 +136,3 @@ class GgufCopy:
                 f"{self._source.path}: its tensor {name} has another type or size than the plan's factors; "
                 "choose a method that llama.cpp's other keys can say, or convert the model again"
             )
-
-    def _make_header(self, changes: FileChanges) -> bytes:
-        keys = self._keys(changes)
-        infos = [
-            *self._present_infos(),
-            *(_tensor_info(name, len(raw) // 4, offset) for name, offset, raw in self._appended),
-        ]
-        counts = struct.pack("<IQQ", self._source.version, len(infos), len(keys))
-        header = b"".join([MAGIC, counts, *keys, *infos])
-        return header + bytes(padded(len(header), self._source.alignment) - len(header))
-
-    def _keys(self, changes: FileChanges) -> list[bytes]:
-        changed = {entry.key: _encode(entry) for entry in changes.keys}
-        keys = []
-        path = self._source.path
-        with path.open("rb") as file:
-            for name, span in self._source.keys.items():
-                if name in changed:
-                    keys.append(changed.pop(name))
-                elif name not in changes.dropped:
-                    keys.append(_read(file, path, span.start, span.end))
-        return [*keys, *changed.values()]
-
-    def _present_infos(self) -> Iterator[bytes]:
-        path = self._source.path
-        with path.open("rb") as file:
-            for tensor in self._source.tensors.values():
-                yield _read(file, path, tensor.info_start, tensor.info_end)
-
-
-def _read(file: RawIOBase | BufferedIOBase, path: Path, start: int, end: int) -> bytes:
-    """The bytes from `start` to `end`; where a file has got shorter, mapping it would crash the process.
-
-    Raises:
-        SourceError: the file ends before `end`, or cannot be read.
-    """
-    try:
-        file.seek(start)
-        data = file.read(end - start) or b""
-        while len(data) < end - start:  # a plain read may bring less than there is
-            more = file.read(end - start - len(data))
-            if not more:
-                raise SourceError(
-                    f"{path} changed while it was copied; copy it again when nothing writes to it"
-                )
-            data += more
-    except OSError as error:
-        raise SourceError(f"{path} cannot be read ({error.strerror or error}); check its disk") from error
-    return data
-
-
-def _tensor_info(name: str, n_elements: int, offset: int) -> bytes:
-    return _string(name) + struct.pack("<IQIQ", 1, n_elements, GGMLQuantizationType.F32, offset)
-
-
-def _encode(entry: KeyValue) -> bytes:
-    """A key with its type and value, as GGUF stores it."""
-    if isinstance(entry.value, tuple):
-        head = struct.pack("<IIQ", GGUFValueType.ARRAY, entry.type, len(entry.value))
-        return _string(entry.key) + head + b"".join(_scalar(entry.type, v) for v in entry.value)
-    return _string(entry.key) + struct.pack("<I", entry.type) + _scalar(entry.type, entry.value)
-
-
-def _scalar(value_type: GGUFValueType, value: object) -> bytes:
-    if value_type is GGUFValueType.STRING:
-        return _string(str(value))
-    return struct.pack(_SCALAR_FORMATS[value_type], value)
-
-
-def _string(text: str) -> bytes:
-    raw = text.encode("utf-8")
-    return struct.pack("<Q", len(raw)) + raw

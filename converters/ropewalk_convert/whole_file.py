@@ -27,7 +27,7 @@ class WholeFile:
         self._target = target
         self._needed = needed
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Write the next bytes.
 
         Raises:

@@ -92,6 +92,7 @@ class GgufHeader:
         tensors: by name, in the file's order.
         data_start: where tensor data starts.
         data_end: where the last tensor's data ends.
+        n_bytes: the file's size.
     """
 
     path: Path
@@ -101,6 +102,7 @@ class GgufHeader:
     tensors: dict[str, TensorSpan]
     data_start: int
     data_end: int
+    n_bytes: int
     _values: dict[str, object] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -216,6 +218,7 @@ class _Parser:
             tensors=tensors,
             data_start=data_start,
             data_end=max(data_start, self.size if unknown_sizes else needed),
+            n_bytes=self.size,
         )
 
     def _version(self) -> int:

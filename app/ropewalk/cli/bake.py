@@ -72,6 +72,7 @@ def _one_target(target: Path | None, output: Path | None) -> Path:
 
 
 def _as_json(source: Path, result: BakeResult) -> dict[str, object]:
+    assert result.plan is not None, "bake makes one"
     return {
         "source": str(source),
         "target": str(result.target),
@@ -81,6 +82,7 @@ def _as_json(source: Path, result: BakeResult) -> dict[str, object]:
 
 
 def _print(result: BakeResult) -> None:
+    assert result.plan is not None, "bake makes one"
     print_facts(
         [
             ("baked", str(result.target)),

@@ -1,0 +1,144 @@
+"""A new file as a list of pieces: bytes of a source where they lie, new bytes, and zeros."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+
+from ropewalk_convert.errors import SourceError
+
+CHUNK = 1 << 20
+"""Bytes read and written at a time: few enough to stay in a processor's cache."""
+
+
+@dataclass(frozen=True)
+class Copied:
+    """Bytes of the source, from `start` on."""
+
+    start: int
+    n_bytes: int
+
+
+@dataclass(frozen=True)
+class New:
+    """Bytes that the source does not have."""
+
+    raw: bytes
+
+    @property
+    def n_bytes(self) -> int:
+        """How many."""
+        return len(self.raw)
+
+
+@dataclass(frozen=True)
+class Zeros:
+    """So many zero bytes."""
+
+    n_bytes: int
+
+
+Piece = Copied | New | Zeros
+
+
+def total_bytes(pieces: Sequence[Piece]) -> int:
+    """The size of the file that they make."""
+    return sum(piece.n_bytes for piece in pieces)
+
+
+def merged(pieces: Iterable[Piece]) -> list[Piece]:
+    """The same bytes in fewer pieces: neighbours in the source that stay neighbours are one piece."""
+    result: list[Piece] = []
+    for piece in pieces:
+        last = result[-1] if result else None
+        if not piece.n_bytes:
+            continue
+        if (
+            isinstance(piece, Copied)
+            and isinstance(last, Copied)
+            and last.start + last.n_bytes == piece.start
+        ):
+            result[-1] = Copied(last.start, last.n_bytes + piece.n_bytes)
+        else:
+            result.append(piece)
+    return result
+
+
+def write_pieces(
+    pieces: Sequence[Piece], source: Path, write: Callable[[memoryview], object]
+) -> Iterator[int]:
+    """Write the file that `pieces` make; little of it is held in memory at a time.
+
+    Args:
+        pieces: what it consists of.
+        source: the file that is copied from.
+        write: takes the next bytes, which change after it returns.
+
+    Yields:
+        The bytes written so far, after every chunk.
+
+    Raises:
+        SourceError: the source cannot be read, or has become shorter.
+    """
+    done = 0
+    for chunk in chunks(pieces, source):
+        write(chunk)
+        done += len(chunk)
+        yield done
+
+
+def chunks(pieces: Sequence[Piece], source: Path) -> Iterator[memoryview]:
+    """The file that `pieces` make, chunk by chunk, each valid until the next; see `write_pieces`."""
+    buffer = memoryview(bytearray(min(CHUNK, max((piece.n_bytes for piece in pieces), default=0))))
+    with _opened(source) as file:
+        for piece in pieces:
+            for begin in range(0, piece.n_bytes, CHUNK):
+                n_bytes = min(CHUNK, piece.n_bytes - begin)
+                if isinstance(piece, New):
+                    yield memoryview(piece.raw)[begin : begin + n_bytes]
+                elif isinstance(piece, Zeros):
+                    yield memoryview(bytes(n_bytes))
+                else:
+                    fill(buffer[:n_bytes], file, source, piece.start + begin)
+                    yield buffer[:n_bytes]
+
+
+def fill(buffer: memoryview, file: FileIO, path: Path, start: int) -> None:
+    """Read as many bytes as `buffer` has; where a file has got shorter, mapping it would crash the process.
+
+    Raises:
+        SourceError: the file ends before, or cannot be read.
+    """
+    try:
+        file.seek(start)
+        filled = 0
+        while filled < len(buffer):  # a plain read may bring less than there is
+            read = file.readinto(buffer[filled:])
+            if not read:
+                raise SourceError(
+                    f"{path} changed while it was copied; copy it again when nothing writes to it"
+                )
+            filled += read
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def read_bytes(path: Path, start: int, n_bytes: int) -> bytes:
+    """Some bytes of a file; raises as `fill` does."""
+    raw = bytearray(n_bytes)
+    with _opened(path) as file:
+        fill(memoryview(raw), file, path, start)
+    return bytes(raw)
+
+
+def _opened(path: Path) -> FileIO:
+    try:
+        return path.open("rb", buffering=0)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> SourceError:
+    return SourceError(f"{path} cannot be read ({error.strerror or error}); check its disk")
