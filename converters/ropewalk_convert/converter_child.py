@@ -1,0 +1,93 @@
+"""The process that upstream's converter runs in; `reporting_child` runs this file by its path.
+
+Upstream's files are used as they are: what differs is which packages they see, what may be executed, where
+the file goes, and how progress and errors are told.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ropewalk_convert.converter_progress import ConversionProgress
+
+_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux
+_UNUSED_NAME = "converted.gguf"
+
+
+def main(request: dict[str, Any], report: Callable[[dict[str, Any]], None]) -> None:
+    """Convert a checkpoint and report `{"stage": "done"}`, or `{"error": {"kind": ..., "message": ...}}`.
+
+    Args:
+        request: converter (upstream's folder), folder, shown (what the person calls it), out, outtype,
+            model_name.
+        report: sends a message to the owner.
+    """
+    _die_with_owner()
+    _find_upstream(Path(request["converter"]))
+    from ropewalk_convert.converter_failures import explain  # noqa: PLC0415  # now it can be found
+    from ropewalk_convert.converter_progress import ConversionProgress  # noqa: PLC0415
+
+    try:
+        with ConversionProgress(report) as progress:
+            _convert(request, progress)
+    except Exception as error:
+        traceback.print_exc()  # to the log
+        failure = explain(error, request["shown"], str(Path(request["out"]).parent))
+        report({"error": {"kind": failure.kind, "message": failure.message}})
+    else:
+        report({"stage": "done"})
+
+
+def _die_with_owner() -> None:
+    """Ask the system to end this process with its owner, even in the middle of a long native call."""
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+
+
+def _find_upstream(converter: Path) -> None:
+    """Put upstream's packages before the installed ones, and make this package's modules importable."""
+    # Upstream's base.py looks for vocabularies beside the script, in sys.path[0]/models.
+    sys.path[:0] = [str(converter), str(converter / "gguf-py")]
+    package = ModuleType("ropewalk_convert")  # without what its __init__ imports
+    package.__path__ = [str(Path(__file__).parent)]
+    sys.modules["ropewalk_convert"] = package
+
+
+def _convert(request: dict[str, Any], progress: ConversionProgress) -> None:
+    from ropewalk_convert.converter_failures import UnknownArchitectureError  # noqa: PLC0415
+    from ropewalk_convert.converter_refusals import guard_interpreter, guard_libraries  # noqa: PLC0415
+
+    guard_interpreter(Path(request["folder"]))
+    guard_libraries()
+    upstream = importlib.import_module("convert_hf_to_gguf")
+    progress.follow(importlib.import_module("gguf").GGUFWriter, Path(request["out"]))
+    find_class: Callable[..., type] = upstream.get_model_class
+
+    def find_known_class(name: str, mmproj: bool = False) -> type:
+        """Upstream's, but for the exception: upstream's `main` only logs its own."""
+        try:
+            return find_class(name, mmproj=mmproj)
+        except NotImplementedError as error:
+            raise UnknownArchitectureError(name) from error
+
+    vars(upstream)["get_model_class"] = find_known_class
+    name = request["model_name"]
+    sys.argv = [
+        "convert_hf_to_gguf.py",
+        request["folder"],
+        *("--outfile", str(Path(request["out"]).with_name(_UNUSED_NAME))),
+        *("--outtype", request["outtype"]),
+        *(("--model-name", name) if name is not None else ()),
+    ]
+    upstream.main()

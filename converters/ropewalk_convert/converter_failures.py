@@ -1,0 +1,263 @@
+"""Why upstream's converter failed, as a sentence for people: what it raises, told apart by type and text.
+
+Upstream raises whatever is at hand, so much can only be told by its wording, which is that of the pinned
+release. Nothing is imported but the standard library: this also runs where torch could not be imported.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import re
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from ropewalk_convert.converter_refusals import CheckpointCodeError, PickleRefusedError
+
+FailureKind: TypeAlias = Literal["source", "space", "memory", "extra", "converter"]
+"""Which kind of error it is for whoever asked for the conversion."""
+
+_EXTRA = {"torch", "transformers", "sentencepiece", "safetensors", "google", "tokenizers", "numpy", "yaml"}
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
+_MOST_TEXT = 200
+_ANOTHER = "look for a GGUF file of the same model, which `ropewalk bake` can extend"
+
+
+class UnknownArchitectureError(Exception):
+    """Upstream has no class for a checkpoint's architecture, which is the error's text."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A failed conversion.
+
+    Attributes:
+        kind: what kind of error it is.
+        message: one sentence that names the checkpoint and the remedy.
+    """
+
+    kind: FailureKind
+    message: str
+
+
+def explain(error: BaseException, checkpoint: str, out_folder: str) -> Failure:
+    """What to tell a person about an exception that ended a conversion.
+
+    Args:
+        error: the exception.
+        checkpoint: the checkpoint's folder, as the person called it.
+        out_folder: the folder that was written to.
+    """
+    chain = tuple(_chain(error))
+    for link in chain:  # a refusal may have made upstream try, and fail at, something else
+        if isinstance(link, CheckpointCodeError):
+            return Failure(
+                "source",
+                f"{checkpoint} can only be read with Python code that it brings along, and code from a "
+                "checkpoint is never run; look for a version of it in transformers' own format, often named "
+                f"after it with -hf at the end, or {_ANOTHER}",
+            )
+        if isinstance(link, PickleRefusedError):
+            return Failure(
+                "source",
+                f"{checkpoint} has weights in pickle form, which can run code when it is read, and is never "
+                "read here; look for a version of it with safetensors",
+            )
+    for look in (_architecture, _resources, _missing_package, _tokenizer, _weights, _config):
+        for link in chain:
+            failure = look(link, checkpoint, out_folder)
+            if failure is not None:
+                return failure
+    return Failure(
+        "converter",
+        f"llama.cpp's converter failed on {checkpoint} ({in_few_words(error)}); check that the checkpoint is "
+        f"whole, or {_ANOTHER}",
+    )
+
+
+def in_few_words(error: BaseException) -> str:
+    """An exception's type and the beginning of its text; of a bare assertion, what it asserts."""
+    text = " ".join(str(error).split())
+    if not text and isinstance(error, AssertionError):
+        frames = traceback.extract_tb(error.__traceback__)
+        text = (frames[-1].line or "").removeprefix("assert ") if frames else ""
+        text = text.partition("#")[0].strip()
+    if len(text) > _MOST_TEXT:
+        text = text[:_MOST_TEXT].rsplit(" ", 1)[0] + " ..."
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        yield link
+        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+
+
+def _architecture(error: BaseException, checkpoint: str, _: str) -> Failure | None:
+    if isinstance(error, UnknownArchitectureError):
+        return Failure(
+            "source",
+            f"{checkpoint} is of the architecture {error}, which llama.cpp's converter does not know; "
+            "choose a model of another architecture",
+        )
+    if "Failed to detect model architecture" in str(error):
+        return Failure(
+            "source", f"the config.json of {checkpoint} does not say which architecture it is; fetch it anew"
+        )
+    return None
+
+
+def _resources(error: BaseException, checkpoint: str, out_folder: str) -> Failure | None:
+    text = str(error)
+    code = error.errno if isinstance(error, OSError) else None
+    # NumPy and upstream report a short write without saying why.
+    short = re.search(r"\d+ requested and \d+ written", text) or re.search(
+        r"wrote \d+ bytes, expected \d+", text
+    )
+    if code in _DISK_FULL or (short and code is None):
+        return Failure(
+            "space",
+            f"the disk of {out_folder} filled up while {checkpoint} was converted; make room, or write to "
+            "another disk",
+        )
+    if code == errno.EFBIG:
+        return Failure(
+            "space",
+            f"{out_folder} takes no file as large as {checkpoint} becomes; write to another disk, or "
+            "raise the limit of this shell (ulimit -f)",
+        )
+    if isinstance(error, MemoryError) or code == errno.ENOMEM or "can't allocate memory" in text:
+        return Failure(
+            "memory",
+            f"the memory ran out while {checkpoint} was converted; close other programs, or convert it on a "
+            "machine with more memory",
+        )
+    return None
+
+
+def _missing_package(error: BaseException, checkpoint: str, _: str) -> Failure | None:
+    if not isinstance(error, ImportError):
+        return None
+    if (error.name or "").split(".")[0] in _EXTRA:
+        return Failure(
+            "extra",
+            f"converting {checkpoint} needs {error.name}, which cannot be imported "
+            f"({in_few_words(error)}); run ./scripts/setup convert",
+        )
+    return Failure(
+        "converter",
+        f"converting {checkpoint} needs a Python package that does not come with Ropewalk "
+        f"({in_few_words(error)}); install it into Ropewalk's environment, or {_ANOTHER}",
+    )
+
+
+def _tokenizer(error: BaseException, checkpoint: str, _: str) -> Failure | None:
+    text = str(error)
+    if "BPE pre-tokenizer was not recognized" in text or re.search(
+        r"pre-tokenizer .* is not supported", text
+    ):
+        return Failure(
+            "source",
+            f"the tokenizer of {checkpoint} splits text in a way that llama.cpp does not know; if it was "
+            "made from another model, put the tokenizer files of that one into it, else choose another model",
+        )
+    missing = _missing_file(error)
+    if "tokenizer" in missing or "vocab" in missing or _NO_TOKENIZER.search(text):
+        return Failure(
+            "source",
+            f"{checkpoint} lacks the files of its tokenizer{f' ({missing})' if missing else ''}; fetch "
+            "them from where it comes from",
+        )
+    if "ModelProto" in text or "sentencepiece" in text.lower():
+        return Failure(
+            "source",
+            f"the tokenizer.model of {checkpoint} is damaged ({in_few_words(error)}); fetch it anew",
+        )
+    return None
+
+
+_NO_TOKENIZER = re.compile(
+    r"Can't load tokenizer|Couldn't instantiate the backend tokenizer|Unable to load vocabulary|"
+    r"Cannot find (?:Llama|GPT-?2)? ?\w* ?tokenizer",
+    re.IGNORECASE,
+)
+
+
+def _missing_file(error: BaseException) -> str:
+    """The name of the file that an exception says is missing, "" if it says no such thing."""
+    if isinstance(error, FileNotFoundError):
+        path = str(error.filename or str(error).rpartition(": ")[2])
+    else:
+        found = re.fullmatch(r"(?:Error: )?Missing (\S+)", str(error))
+        path = found[1] if found else ""
+    return re.split(r"[/\\]", path)[-1]
+
+
+def _weights(error: BaseException, checkpoint: str, _: str) -> Failure | None:
+    text = str(error)
+    unmapped = re.search(r"[Cc]an ?not map tensor:? '?([^']+)'?", text)
+    if unmapped:
+        return Failure(
+            "converter",
+            f"llama.cpp's converter has no place for the tensor {unmapped[1]} of {checkpoint}; check that "
+            f"its config.json belongs to its weights, or {_ANOTHER}",
+        )
+    if _OTHER_WEIGHTS.search(text):
+        return Failure(
+            "source",
+            f"the weights of {checkpoint} are not those that its index lists; fetch the missing files, or "
+            "all of them anew",
+        )
+    if _CUT.search(text):
+        return Failure("source", f"a weights file of {checkpoint} is cut short or damaged; fetch it anew")
+    if _QUANTIZED.search(text):
+        return Failure(
+            "source",
+            f"the weights of {checkpoint} are quantized in a way that llama.cpp's converter cannot read "
+            f"({in_few_words(error)}); convert the checkpoint that it was quantized from",
+        )
+    return None
+
+
+_OTHER_WEIGHTS = re.compile(
+    r"Missing or incomplete model files|Mismatch between weight map|Can't load 'weight_map'"
+)
+_CUT = re.compile(
+    r"mmap length is greater than file size|Could not read complete metadata|"
+    r"Failed to parse safetensors metadata|cannot reshape array of size|"
+    r"shape '.*' is invalid for input of size"
+)
+_QUANTIZED = re.compile(
+    r"Quant method is not yet supported|Quant format .* is not yet supported|gptq dequantization|"
+    r"multiple config groups"
+)
+
+
+def _config(error: BaseException, checkpoint: str, _: str) -> Failure | None:
+    missing = _missing_file(error)
+    if missing:
+        return Failure(
+            "source", f"{checkpoint} lacks {missing}; fetch it from where the checkpoint comes from"
+        )
+    if isinstance(error, (json.JSONDecodeError, UnicodeDecodeError)):
+        return Failure(
+            "source",
+            f"a file of {checkpoint} is damaged ({in_few_words(error)}); fetch its JSON files anew",
+        )
+    if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
+        return Failure(
+            "source",
+            f"{error.filename} cannot be read ({error.strerror}); check its permissions and the disk",
+        )
+    if isinstance(error, NotImplementedError) and str(error):
+        return Failure(
+            "source",
+            f"llama.cpp's converter does not convert such a checkpoint as {checkpoint} "
+            f"({in_few_words(error)}); {_ANOTHER}",
+        )
+    return None
