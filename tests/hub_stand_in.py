@@ -9,7 +9,7 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -30,6 +30,7 @@ class StandInRepo:
 
     Attributes:
         files: names and contents.
+        in_git: names of files that lie in git itself, as small texts do; the others are LFS files.
         commit: what its main branch, and its tag v1, are at.
         access: who may read it.
         told: contents by which size and checksum are told, where these are to be wrong.
@@ -41,6 +42,21 @@ class StandInRepo:
     access: Literal["public", "gated", "private"] = "public"
     told: Mapping[str, bytes] = field(default_factory=dict)
     plain_git: bool = False
+    in_git: Container[str] = ()
+
+    def is_in_git(self, name: str) -> bool:
+        """Whether a file is no LFS file."""
+        return self.plain_git or name in self.in_git
+
+    def etag(self, name: str) -> str:
+        """What a file's content is called by: git's name for it, or its checksum."""
+        content = self.files[name]
+        return git_id(content) if self.is_in_git(name) else hashlib.sha256(content).hexdigest()
+
+
+def git_id(content: bytes) -> str:
+    """What git calls a content, as `git hash-object` prints it."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -150,6 +166,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(status, {} if token is None else {"X-Error-Code": "RepoNotFound"})
         elif revision not in ("main", "v1", repo.commit):
             self._send(404, {"X-Error-Code": "RevisionNotFound"})
+        elif about_repo and parts[2:3] == ["tree"]:
+            self._send_tree(repo)
         elif about_repo:
             self._send_info("/".join(parts[:2]), repo)
         elif repo.access == "gated" and token != TOKEN:
@@ -164,21 +182,30 @@ class _Handler(BaseHTTPRequestHandler):
                     "Location": self.hub.storage + quote(f"/storage/{'/'.join(parts[:2])}/{name}"),
                     "X-Repo-Commit": repo.commit,
                     "X-Linked-Size": str(len(content)),
-                    "X-Linked-ETag": f'"{hashlib.sha256(content).hexdigest()}"',
-                    "ETag": f'"{hashlib.sha256(content).hexdigest()}"',
+                    "X-Linked-ETag": f'"{repo.etag(name)}"',
+                    "ETag": f'"{repo.etag(name)}"',
                 },
             )
 
     def _send_info(self, name: str, repo: StandInRepo) -> None:
         siblings = []
         for file, content in {**repo.files, **repo.told}.items():
-            sibling = {"rfilename": file, "size": len(content), "blobId": "0" * 40}
-            if not repo.plain_git:
+            sibling = {"rfilename": file, "size": len(content), "blobId": git_id(content)}
+            if not repo.is_in_git(file):
                 sha256 = hashlib.sha256(content).hexdigest()
                 sibling["lfs"] = {"sha256": sha256, "size": len(content), "pointerSize": 134}
             siblings.append(sibling)
         info = {"id": name, "modelId": name, "sha": repo.commit, "siblings": siblings}
         self._send(200, {"Content-Type": "application/json"}, json.dumps(info).encode())
+
+    def _send_tree(self, repo: StandInRepo) -> None:
+        tree = []
+        for file, content in repo.files.items():
+            entry = {"type": "file", "path": file, "size": len(content), "oid": git_id(content)}
+            if not repo.is_in_git(file):
+                entry["lfs"] = {"oid": repo.etag(file), "size": len(content), "pointerSize": 134}
+            tree.append(entry)
+        self._send(200, {"Content-Type": "application/json"}, json.dumps(tree).encode())
 
     def _send_content(self, repo: str, file: str) -> None:
         content = self.hub.repos[repo].files[file]

@@ -156,9 +156,7 @@ class _Incoming:
     def _take(self, data: bytes) -> None:
         self.done += len(data)
         self._sum.update(data)
-        if len(self._head) < len(
-            self._magic
-        ):  # at once: gigabytes of something else are not waited for
+        if len(self._head) < len(self._magic):  # at once: gigabytes of something else are not waited for
             self._head = (self._head + data)[: len(self._magic)]
             if not self._magic.startswith(self._head):
                 raise SourceError(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import HFValidationError
@@ -14,6 +14,8 @@ from huggingface_hub.utils import validate_repo_id
 from ropewalk_convert.hub_cache import is_safe_name
 from ropewalk_convert.hub_download import HubFile
 from ropewalk_convert.hub_errors import HubError, explained, not_a_hub
+
+_HEX = re.compile(r"[0-9a-f]{40,64}")
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,6 @@ def is_repo_name(repo: str) -> bool:
     return repo.count("/") == 1
 
 
-def is_repository(source: str) -> bool:
-    """Whether a source that a person named is a repository of the hub: what exists on this disk is not."""
-    return is_repo_name(source) and not Path(source).exists()
-
-
 def list_files(repo: str, revision: str | None = None) -> RepositoryFiles:
     """Ask the hub which files a repository has.
 
@@ -71,7 +68,7 @@ def list_files(repo: str, revision: str | None = None) -> RepositoryFiles:
             )
         except (KeyError, TypeError, ValueError) as error:  # no JSON, or not that of a repository
             raise HubError(not_a_hub()) from error
-    if info.sha is None:
+    if info.sha is None or _HEX.fullmatch(info.sha) is None:
         raise HubError(not_a_hub())
     return RepositoryFiles(repo, info.sha, tuple(sorted(_files(info), key=lambda file: file.path)))
 
@@ -79,5 +76,10 @@ def list_files(repo: str, revision: str | None = None) -> RepositoryFiles:
 def _files(info: ModelInfo) -> Iterator[HubFile]:
     for sibling in info.siblings or ():
         if sibling.size is not None and is_safe_name(sibling.rfilename):
-            sha256 = sibling.lfs.sha256 if sibling.lfs else None
-            yield HubFile(sibling.rfilename, sibling.size, sha256, sibling.blob_id)
+            sha256 = _checksum(sibling.lfs.sha256) if sibling.lfs else None
+            yield HubFile(sibling.rfilename, sibling.size, sha256, _checksum(sibling.blob_id))
+
+
+def _checksum(text: str | None) -> str | None:
+    """What a hub tells as a checksum, if it is one: files are named after it."""
+    return text if text is not None and _HEX.fullmatch(text) else None
