@@ -1,6 +1,7 @@
 """A small hub on this machine: as much of the real one's HTTP as huggingface-hub needs to read models.
 
-Like the real one it answers for a file with a redirect to storage of another origin, which gets no token.
+Like the real one it answers for an LFS file with a redirect to storage of another origin, which gets no
+token.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ class StandInRepo:
 
     Attributes:
         files: names and contents.
+        also: commits of earlier days, which are still known.
+        checksums: what it tells instead of checksums; empty: what they are.
         in_git: names of files that lie in git itself, as small texts do; the others are LFS files.
         commit: what its main branch, and its tag v1, are at.
         access: who may read it.
@@ -43,6 +46,8 @@ class StandInRepo:
     told: Mapping[str, bytes] = field(default_factory=dict)
     plain_git: bool = False
     in_git: Container[str] = ()
+    also: Container[str] = ()
+    checksums: str = ""
 
     def is_in_git(self, name: str) -> bool:
         """Whether a file is no LFS file."""
@@ -133,6 +138,7 @@ def point_at(hub: HubStandIn, monkeypatch: pytest.MonkeyPatch, home: Path) -> No
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # which would cost each answer the 40 ms of a delayed acknowledgement
     hub: HubStandIn
 
     def do_GET(self) -> None:
@@ -154,7 +160,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         parts = path.strip("/").split("/")
         if parts[0] == "storage":
-            self._send_content("/".join(parts[1:3]), "/".join(parts[3:]))
+            self._send_content(self.hub.repos["/".join(parts[1:3])].files["/".join(parts[3:])], {})
             return
         about_repo = parts[:2] == ["api", "models"]
         if about_repo:
@@ -164,7 +170,7 @@ class _Handler(BaseHTTPRequestHandler):
         if repo is None or (repo.access == "private" and token != TOKEN):
             status = 401 if token is None else 404
             self._send(status, {} if token is None else {"X-Error-Code": "RepoNotFound"})
-        elif revision not in ("main", "v1", repo.commit):
+        elif revision not in ("main", "v1", repo.commit) and revision not in repo.also:
             self._send(404, {"X-Error-Code": "RevisionNotFound"})
         elif about_repo and parts[2:3] == ["tree"]:
             self._send_tree(repo)
@@ -175,24 +181,21 @@ class _Handler(BaseHTTPRequestHandler):
         elif (name := "/".join(parts[4:])) not in repo.files:
             self._send(404, {"X-Error-Code": "EntryNotFound"})
         else:
-            content = repo.files[name]
-            self._send(
-                302,
-                {
-                    "Location": self.hub.storage + quote(f"/storage/{'/'.join(parts[:2])}/{name}"),
-                    "X-Repo-Commit": repo.commit,
-                    "X-Linked-Size": str(len(content)),
-                    "X-Linked-ETag": f'"{repo.etag(name)}"',
-                    "ETag": f'"{repo.etag(name)}"',
-                },
-            )
+            about = {"X-Repo-Commit": repo.commit, "ETag": f'"{repo.etag(name)}"'}
+            if repo.is_in_git(name):
+                self._send_content(repo.files[name], about)
+                return
+            about["X-Linked-ETag"] = about["ETag"]
+            about["X-Linked-Size"] = str(len(repo.files[name]))
+            about["Location"] = self.hub.storage + quote(f"/storage/{'/'.join(parts[:2])}/{name}")
+            self._send(302, about)
 
     def _send_info(self, name: str, repo: StandInRepo) -> None:
         siblings = []
         for file, content in {**repo.files, **repo.told}.items():
-            sibling = {"rfilename": file, "size": len(content), "blobId": git_id(content)}
+            sibling = {"rfilename": file, "size": len(content), "blobId": repo.checksums or git_id(content)}
             if not repo.is_in_git(file):
-                sha256 = hashlib.sha256(content).hexdigest()
+                sha256 = repo.checksums or hashlib.sha256(content).hexdigest()
                 sibling["lfs"] = {"sha256": sha256, "size": len(content), "pointerSize": 134}
             siblings.append(sibling)
         info = {"id": name, "modelId": name, "sha": repo.commit, "siblings": siblings}
@@ -207,15 +210,14 @@ class _Handler(BaseHTTPRequestHandler):
             tree.append(entry)
         self._send(200, {"Content-Type": "application/json"}, json.dumps(tree).encode())
 
-    def _send_content(self, repo: str, file: str) -> None:
-        content = self.hub.repos[repo].files[file]
+    def _send_content(self, content: bytes, about: Mapping[str, str]) -> None:
         wanted = self.headers.get("Range")
         start = 0
-        headers = {"Content-Type": "application/octet-stream"}
+        headers = {"Content-Type": "application/octet-stream", **about}
         if wanted is not None and not self.hub.ignores_ranges:
             start = int(wanted.removeprefix("bytes=").removesuffix("-"))
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-        cut = self.hub.cuts.pop(0) if self.hub.cuts else None
+        cut = self.hub.cuts.pop(0) if self.hub.cuts and self.command == "GET" else None
         body = content[start:]
         self._send(206 if start else 200, headers, body, cut)
 

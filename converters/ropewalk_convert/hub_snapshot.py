@@ -1,8 +1,8 @@
 """A checkpoint from the hub, in huggingface-hub's own cache, where every other program finds it too.
 
-huggingface-hub's downloads begin a file anew in every process since its release 2. So the contents are
-brought here, going on from what an earlier run left, to where that cache keeps them (`blobs`). The rest, the
-revision's reference and the links under `snapshots`, is left to huggingface-hub, which finds all contents there.
+huggingface-hub's downloads begin a file anew in every process since its release 2. So contents are brought
+here, going on from what an earlier run left, to where that cache keeps them (`blobs`). The rest, the note of
+what the revision is and the links under `snapshots`, is left to huggingface-hub, which finds it all there.
 """
 
 from __future__ import annotations
