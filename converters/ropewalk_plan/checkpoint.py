@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from ropewalk_plan import architectures
-from ropewalk_plan.checkpoint_models import ModelDefaults, architecture_of, defaults_of
+from ropewalk_plan.checkpoint_language import LanguageModel, language_model
+from ropewalk_plan.checkpoint_models import DEFAULTS, ROTATE_BY_LAYER_TYPE
 from ropewalk_plan.checkpoint_scaling import FORMS, WHOLE_HEAD, ScalingConfig
 from ropewalk_plan.config_values import ConfigValues, read_config
 from ropewalk_plan.plan import PlanError
 from ropewalk_plan.rope_spec import OwnScaling, RopeSpec
-
-_LANGUAGE_MODEL = ("text_config", "llm_config", "language_config", "thinker_config")
-"""Where multimodal configs keep their language model's."""
 
 _BASE = ("rope_theta", "global_rope_theta", "rope_global_theta", "rotary_emb_base")
 _LENGTH = ("max_position_embeddings", "model_max_length", "max_seq_len", "n_positions", "seq_length")
@@ -24,90 +22,94 @@ _WHOLE_CONTEXT = ("full_attention", "main")
 _NO_ROPE = frozenset({"nope", "none", "alibi", "absolute", "learned", "relative_key", "relative_key_query"})
 
 
-@dataclass(frozen=True)
-class _LanguageModel:
-    """The part of a config that describes the language model.
-
-    Attributes:
-        config: its values, those of the whole checkpoint where it has none of its own.
-        model_type: transformers' name of it.
-        architecture: GGUF's name of the checkpoint.
-    """
-
-    config: ConfigValues
-    model_type: str
-    architecture: str
-
-    @property
-    def defaults(self) -> ModelDefaults:
-        """What transformers takes for keys that are left out."""
-        return defaults_of(self.model_type)
+class NoRotationError(PlanError):
+    """A checkpoint whose model does not rotate its positions: it has no method to keep or to extend."""
 
 
 def rope_spec_from_checkpoint(folder_or_config_json: Path) -> RopeSpec:
     """A checkpoint's rotation as transformers would run it, its own scaling at full length included.
 
     The layers that see the whole context count, where others rotate in a way of their own. The train length
-    is `max_position_embeddings`, for YaRN and LongRoPE at least `factor` times the length before, and for
-    checkpoints that have it (Qwen's first) `seq_length`. Dynamic NTK acts only beyond it, so the factors are
-    then 1 and the parameters in `own_scaling`.
+    is how far the checkpoint's own method reaches: `max_position_embeddings`, for YaRN and LongRoPE at least
+    `factor` times the length before, and for checkpoints that have it (Qwen's first) `seq_length`. (A GGUF
+    file made of it may say less: llama.cpp's converter writes `max_position_embeddings` whatever the scaling
+    is. `rope_spec_from_gguf` goes by the file, and keeping a checkpoint's method sets the file right.)
+    Dynamic NTK acts only beyond it, so the factors are then 1 and the parameters in `own_scaling`.
 
     Args:
         folder_or_config_json: a checkpoint's folder, or its `config.json`.
 
     Raises:
+        NoRotationError: the model has no RoPE.
         PlanError: no such file, not JSON, a key missing, a value that no rotary model can have, or a
             `rope_type` that transformers does not know; the message names file, key, value and what
             is allowed.
     """
-    model = _language_model(read_config(folder_or_config_json))
+    return rope_spec_of(language_model(read_config(folder_or_config_json)))
+
+
+def rope_spec_of(model: LanguageModel) -> RopeSpec:
+    """The same of a config that is read already."""
     _check_rotates(model)
     parameters = _rope_parameters(model.config)
     kind = _rope_type(parameters, model)
     partial_rotary_factor = _partial_rotary_factor(parameters, model)
     trained = ("seq_length",) if model.config.first_of(*_QWENS_FLAGS) else ()
-    length = model.config.whole(*trained, *_LENGTH) or model.defaults.max_position_embeddings
-    if length is None:
-        raise model.config.missing("max_position_embeddings", "it must be a positive number of tokens")
-    layers = model.config.whole("num_hidden_layers", "n_layer", "n_layers", "num_layers")
-    if layers is None:
-        raise model.config.missing("num_hidden_layers", "it must be a whole number above 0")
     plain = RopeSpec(
         architecture=model.architecture,
         n_rot=_rotated_dimensions(model, kind, partial_rotary_factor),
         base=_base(parameters, model),
-        train_length=length,
-        n_layer=layers,
+        train_length=_length(model, *trained, *_LENGTH),
+        n_layer=model.n_layer(),
     )
-    original = model.config.whole("original_max_position_embeddings") or model.defaults.original_length
-    spec = FORMS[kind](ScalingConfig(parameters, plain, original, partial_rotary_factor))
-    return _with_qwens_flags(spec, model.config)
+    scaling = ScalingConfig(
+        parameters,
+        plain,
+        model.config.whole("original_max_position_embeddings") or model.defaults.original_length,
+        partial_rotary_factor,
+        by_layer_type=parameters.inside.count(".") > 1 or model.model_type in ROTATE_BY_LAYER_TYPE,
+    )
+    return _with_qwens_flags(FORMS[kind](scaling), model.config)
 
 
-def _language_model(whole: ConfigValues) -> _LanguageModel:
-    model_type = whole.text("model_type")
-    if model_type is None:
-        raise whole.missing("model_type", "name a checkpoint that transformers can load")
-    config, text_type = whole, model_type
-    part = whole.section(*_LANGUAGE_MODEL)
-    while part is not None:
-        config = ConfigValues(config.path, {**config.values, **part.values})
-        text_type = part.text("model_type") or text_type
-        part = part.section(*_LANGUAGE_MODEL)
-    return _LanguageModel(config, text_type, architecture_of(model_type, text_type))
+def stated_length(model: LanguageModel) -> int:
+    """The tokens that the config says its model is for, whatever it was trained on.
+
+    Raises:
+        PlanError: it does not say.
+    """
+    return _length(model, *_LENGTH)
 
 
-def _check_rotates(model: _LanguageModel) -> None:
+def says_base(model: LanguageModel) -> bool:
+    """Whether the rotary base is known: said by the config, or transformers' own for the family."""
+    config = model.config
+    return (
+        model.model_type in DEFAULTS
+        or _rope_parameters(config).first_of("rope_theta") is not None
+        or config.first_of(*_BASE) is not None
+    )
+
+
+def _length(model: LanguageModel, *keys: str) -> int:
+    length = model.config.whole(*keys) or model.defaults.max_position_embeddings
+    if length is None:
+        raise model.config.missing("max_position_embeddings", "it must be a positive number of tokens")
+    return length
+
+
+def _check_rotates(model: LanguageModel) -> None:
     config = model.config
     if model.architecture in architectures.WITHOUT_ROPE:
-        raise PlanError(
+        raise NoRotationError(
             f"{config.path}: the architecture {model.architecture} has no RoPE; "
             "choose a model that rotates its positions"
         )
     if config.text("position_embedding_type") in _NO_ROPE:
-        raise config.refusal("position_embedding_type", "rope for a model that rotates its positions")
+        refused = config.refusal("position_embedding_type", "rope for a model that rotates its positions")
+        raise NoRotationError(str(refused))
     if config.values.get("alibi") is True:
-        raise config.refusal("alibi", "false for a model that rotates its positions")
+        raise NoRotationError(str(config.refusal("alibi", "false for a model that rotates its positions")))
 
 
 def _rope_parameters(config: ConfigValues) -> ConfigValues:
@@ -130,7 +132,7 @@ def _rope_parameters(config: ConfigValues) -> ConfigValues:
     return parameters
 
 
-def _rope_type(parameters: ConfigValues, model: _LanguageModel) -> str:
+def _rope_type(parameters: ConfigValues, model: LanguageModel) -> str:
     kind = parameters.text("rope_type", "type") or "default"
     if kind not in FORMS:
         key = parameters.first_of("rope_type", "type") or "rope_type"
@@ -140,7 +142,7 @@ def _rope_type(parameters: ConfigValues, model: _LanguageModel) -> str:
     return kind
 
 
-def _base(parameters: ConfigValues, model: _LanguageModel) -> float:
+def _base(parameters: ConfigValues, model: LanguageModel) -> float:
     base = parameters.number("rope_theta", above=1) or model.config.number(*_BASE, above=1)
     if base is None:
         if not architectures.is_known(model.architecture) and not parameters.values:
@@ -151,7 +153,7 @@ def _base(parameters: ConfigValues, model: _LanguageModel) -> float:
     return base * (model.config.number("rope_ratio", above=0) or 1.0)
 
 
-def _partial_rotary_factor(parameters: ConfigValues, model: _LanguageModel) -> float:
+def _partial_rotary_factor(parameters: ConfigValues, model: LanguageModel) -> float:
     names = ("partial_rotary_factor", "rotary_pct", "rope_pct", "rope_percent")
     value = parameters.number(names[0], above=0) or model.config.number(*names, above=0)
     if value is None:
@@ -162,7 +164,7 @@ def _partial_rotary_factor(parameters: ConfigValues, model: _LanguageModel) -> f
     return value
 
 
-def _rotated_dimensions(model: _LanguageModel, kind: str, partial_rotary_factor: float) -> int:
+def _rotated_dimensions(model: LanguageModel, kind: str, partial_rotary_factor: float) -> int:
     """The rotated dimensions of a head, even; multi-latent attention keeps them apart from the others."""
     config = model.config
     apart = config.first_of("qk_rope_head_dim", "rotary_dim")
@@ -181,7 +183,7 @@ def _rotated_dimensions(model: _LanguageModel, kind: str, partial_rotary_factor:
     return n_rot
 
 
-def _head_dimensions(model: _LanguageModel) -> tuple[int, str]:
+def _head_dimensions(model: LanguageModel) -> tuple[int, str]:
     """A head's dimensions in the layers that see the whole context, and what says so."""
     config, defaults = model.config, model.defaults
     key = config.first_of("global_head_dim")

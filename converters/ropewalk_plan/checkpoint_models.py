@@ -168,6 +168,17 @@ DEFAULTS: Mapping[str, ModelDefaults] = {
 """By `model_type`; a family that is not in it has the class's own, `ModelDefaults()`."""
 
 
+ROTATE_BY_LAYER_TYPE = frozenset(
+    {"deepseek_v4", "dots3_note_text", "gemma3_text", "gemma3n_text", "modernbert", "olmo3", "step3p5"}
+)
+"""Families whose layer types have parameters of their own in transformers, however a config writes them; a
+scaling is then that of the layers that see the whole context."""
+
+
+ONE_ROTATION = frozenset({"afmoe", "cohere2", "cohere2_moe", "exaone4", "exaone_moe", "gemma2", "gpt_oss"})
+"""Families with natively sliding layers that transformers turns by the same frequencies as the others."""
+
+
 def defaults_of(model_type: str) -> ModelDefaults:
     """What transformers takes for keys that a config of this `model_type` leaves out."""
     return DEFAULTS.get(model_type, ModelDefaults())

@@ -30,12 +30,14 @@ class ScalingConfig:
         original_length: the length before the scaling, where the config says it outside of `parameters`;
             it comes first then, as in transformers.
         partial_rotary_factor: the rotated share of a head.
+        by_layer_type: whether transformers keeps parameters for each layer type.
     """
 
     parameters: ConfigValues
     plain: RopeSpec
     original_length: int | None = None
     partial_rotary_factor: float = 1.0
+    by_layer_type: bool = False
 
     @property
     def length_before(self) -> int:
@@ -84,28 +86,43 @@ def linear(config: ScalingConfig) -> RopeSpec:
 
 
 def dynamic(config: ScalingConfig) -> RopeSpec:
-    """Dynamic NTK: nothing up to `max_position_embeddings`; beyond it the base grows with the length."""
+    """Dynamic NTK: nothing up to `max_position_embeddings`; beyond it the base grows with the length.
+
+    HunYuan's is another thing by that name: with `alpha`, the base is raised by it once and for all.
+    """
+    alpha = config.parameters.number("alpha", above=0)
+    if alpha is not None and config.plain.architecture.startswith("hunyuan"):
+        n_rot = config.plain.n_rot
+        return replace(config.plain, base=config.plain.base * alpha ** (n_rot / (n_rot - 2)))
     scaling = OwnScaling("dynamic", factor=config.factor(), original_length=config.plain.train_length)
     return replace(config.plain, own_scaling=scaling)
 
 
 def yarn(config: ScalingConfig) -> RopeSpec:
-    """YaRN with transformers' options: betas, `truncate`, and three ways to an attention factor."""
+    """YaRN with transformers' options: betas, `truncate`, and three ways to an attention factor.
+
+    Where layer types have parameters of their own, transformers does not look for `truncate` in them.
+    """
     parameters, factor, original = config.parameters, config.factor_or_ratio(), config.length_before
+    beta_fast = parameters.number("beta_fast", at_least=0) or BETA_FAST
+    beta_slow = parameters.number("beta_slow", at_least=0) or BETA_SLOW
+    truncate = parameters.flag("truncate", default=True) or config.by_layer_type
     factors = yarn_factors(
-        config.plain,
-        factor,
-        original,
-        beta_fast=parameters.number("beta_fast", at_least=0) or BETA_FAST,
-        beta_slow=parameters.number("beta_slow", at_least=0) or BETA_SLOW,
-        truncate=parameters.flag("truncate", default=True),
+        config.plain, factor, original, beta_fast=beta_fast, beta_slow=beta_slow, truncate=truncate
     )
     attention_factor = parameters.number("attention_factor", above=0)
     if attention_factor is None:
         attention_factor = yarn_mscale(
             factor, parameters.number("mscale"), parameters.number("mscale_all_dim")
         )
-    scaling = OwnScaling("yarn", factor=factor, original_length=original)
+    scaling = OwnScaling(
+        "yarn",
+        factor=factor,
+        original_length=original,
+        beta_fast=beta_fast,
+        beta_slow=beta_slow,
+        truncate=truncate,
+    )
     return _scaled(config.plain, factors, scaling, attention_factor, config.length_after(factor))
 
 
@@ -119,11 +136,21 @@ def longrope(config: ScalingConfig) -> RopeSpec:
     factor, original = config.factor_or_ratio(), config.length_before
     full_length = config.length_after(factor)
     in_force = "long" if full_length > original else "short"
-    attention_factor = parameters.number(f"{in_force}_mscale", "attention_factor", above=0)
-    if attention_factor is None:
-        attention_factor = longrope_attention_factor(factor, original)
+    attention_factors = {
+        which: parameters.number(f"{which}_mscale", "attention_factor", above=0)
+        or longrope_attention_factor(factor, original)
+        for which in ("long", "short")
+    }
+    attention_factor = attention_factors[in_force]
     scaling = OwnScaling(
-        "longrope", factor=factor, original_length=original, long_factors=long, short_factors=short
+        "longrope",
+        factor=factor,
+        original_length=original,
+        long_factors=long,
+        short_factors=short,
+        short_attention_factor=(
+            None if attention_factors["short"] == attention_factor else attention_factors["short"]
+        ),
     )
     factors = np.array(long if in_force == "long" else short)
     return _scaled(config.plain, factors, scaling, attention_factor, full_length)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from itertools import combinations
 
 from ropewalk_plan.methods import METHODS, Aspect, Extension, MethodInfo, OptionInfo, OptionValue, PlanPart
-from ropewalk_plan.options_text import tell_options
+from ropewalk_plan.options_text import KEPT, read_options, tell_options
 from ropewalk_plan.plan import ContextPlan, PlanError, PositionKind, PositionMap
 from ropewalk_plan.rope_spec import RopeSpec
 
@@ -95,7 +95,12 @@ def _contradiction(one: MethodInfo, other: MethodInfo) -> str:
 
 
 def finetuning_notes(plan: ContextPlan) -> tuple[str, ...]:
-    """A sentence for each method of `plan` that at its scale needs a fine-tuned model to be good."""
+    """A sentence for each method of `plan` that at its scale needs a fine-tuned model to be good.
+
+    None for a method that is the model's own, kept from its checkpoint.
+    """
+    if KEPT in read_options(plan.options):
+        return ()
     return tuple(
         f"{info.name} needs a model fine-tuned with it to be good at scale {plan.scale:g}: {info.tuning}."
         for info in parse_method(plan.method)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+KEPT = "kept"
+"""Told of a method that is the model's own, kept when its checkpoint was converted."""
+
 _NEXT_OPTION = re.compile(r",(?=[a-z][a-z0-9_]*=)")
 
 

@@ -26,8 +26,12 @@ class OwnScaling:
         original_length: L before that scaling, in tokens.
         long_factors: LongRoPE's long list, `n_rot/2` numbers.
         short_factors: its short list.
+        short_attention_factor: the attention factor under the short list, where it has another one.
         low_freq_factor: Llama 3's: turns over the original length below which a pair is interpolated.
         high_freq_factor: Llama 3's: turns above which a pair is left alone.
+        beta_fast: YaRN's: turns over the original length above which a pair is left alone.
+        beta_slow: turns below which a pair is interpolated.
+        truncate: whether YaRN rounds the pairs of these turns.
         logn: Qwen's `use_logn_attn`.
     """
 
@@ -38,6 +42,10 @@ class OwnScaling:
     short_factors: tuple[float, ...] = ()
     low_freq_factor: float | None = None
     high_freq_factor: float | None = None
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    truncate: bool = True
+    short_attention_factor: float | None = None
     logn: bool = False
 
 

@@ -1,0 +1,110 @@
+"""A checkpoint beside the GGUF file made of it: what the file says of the checkpoint's method."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ropewalk_plan import architectures
+from ropewalk_plan.checkpoint_own import CheckpointMethod
+from ropewalk_plan.gguf_header import GgufHeader
+from ropewalk_plan.own_rotation import ModelFacts, model_facts_from_gguf, rope_spec_from_gguf
+from ropewalk_plan.plan import PlanError
+from ropewalk_plan.rope_spec import FloatArray, RopeSpec
+
+_ROUNDINGS = 1e-6
+"""Relative difference up to which frequencies are the same: bases and factors are F32 in a file, and computed
+in F32 by llama.cpp's converter (seen: 2e-7)."""
+
+
+@dataclass(frozen=True)
+class ConvertedFile:
+    """A GGUF file made of a checkpoint, and the checkpoint's rotation in the file's terms.
+
+    Attributes:
+        header: the file.
+        spec: the rotation that its own keys say, as stock llama.cpp runs it.
+        facts: what else of it decides how a plan is written.
+        own: the checkpoint's effective rotation, in factors relative to the file's base.
+    """
+
+    header: GgufHeader
+    spec: RopeSpec
+    facts: ModelFacts
+    own: RopeSpec
+
+    @property
+    def says_rotation(self) -> bool:
+        """Whether the file's own keys say the checkpoint's rotation at full length."""
+        same = np.allclose(self.own.frequencies, self.spec.frequencies, rtol=_ROUNDINGS, atol=0.0)
+        return bool(same) and math.isclose(
+            self.own.own_attention_factor, self.spec.own_attention_factor, rel_tol=_ROUNDINGS
+        )
+
+    @property
+    def slides(self) -> bool:
+        """Whether it has natively sliding layers."""
+        return self.spec.architecture in architectures.SLIDING and (
+            self.facts.sliding_window > 0
+            or self.spec.architecture not in architectures.SLIDING_ONLY_WITH_WINDOW
+        )
+
+
+def read_converted(own: CheckpointMethod, header: GgufHeader) -> ConvertedFile:
+    """Read a file's own rotation, and say the checkpoint's in factors relative to the file's base.
+
+    The file is believed where the checkpoint's config is no witness: it declares no scaling, and either the
+    file has one nevertheless (from keys of the family's own), or the base or the rotated dimensions are not
+    among what is read of it.
+
+    Raises:
+        PlanError: the two rotate different numbers of dimensions, or values that no rotary model can have.
+    """
+    spec, facts = rope_spec_from_gguf(header), model_facts_from_gguf(header)
+    effective = own.spec
+    if not own.scales and effective.own_scaling is None:
+        file_scales = not spec.is_plain or spec.own_attention_factor != 1.0
+        if file_scales or not own.says_base or spec.n_rot != effective.n_rot:
+            effective = replace(spec, train_length=effective.train_length)
+    if spec.n_rot != effective.n_rot:
+        raise PlanError(
+            f"the checkpoint's config rotates {effective.n_rot} dimensions of a head and the converted file "
+            f"{spec.n_rot}; --method none converts it without a plan"
+        )
+    return ConvertedFile(header, spec, facts, _on_base_of(effective, spec))
+
+
+def _on_base_of(effective: RopeSpec, spec: RopeSpec) -> RopeSpec:
+    """`effective` with the base, the name and the layers of `spec`, and the frequencies it has."""
+    ratio = _base_ratio(effective, spec)
+    scaling = effective.own_scaling
+    if scaling is not None:
+        scaling = replace(
+            scaling,
+            long_factors=_times(scaling.long_factors, ratio),
+            short_factors=_times(scaling.short_factors, ratio),
+        )
+    return replace(
+        effective,
+        architecture=spec.architecture,
+        base=spec.base,
+        n_layer=spec.n_layer,
+        own_factors=_times(effective.own_factors, ratio),
+        own_scaling=scaling,
+    )
+
+
+def _base_ratio(effective: RopeSpec, spec: RopeSpec) -> FloatArray | None:
+    """`(b_file / b_checkpoint)^(-2i/d)`; None where the two are the same F32 number, as a file holds it."""
+    if np.float32(effective.base) == np.float32(spec.base):
+        return None
+    exponents = -2.0 * np.arange(spec.n_pairs, dtype=np.float64) / spec.n_rot
+    return np.power(spec.base / effective.base, exponents)
+
+
+def _times(factors: tuple[float, ...], ratio: FloatArray | None) -> tuple[float, ...]:
+    if ratio is None or not factors:
+        return factors
+    return tuple(float(f) for f in np.asarray(factors) * ratio)
