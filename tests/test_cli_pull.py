@@ -84,6 +84,7 @@ def test_json_is_one_object(hub: HubStandIn, folder: Path, command: CommandLine)
         "path": str(folder / "model.Q4.gguf"),
         "repo": REPO,
         "file": "model.Q4.gguf",
+        "quantization": "Q4",
         "revision": COMMIT,
         "bytes": len(ONE),
     }
@@ -103,13 +104,103 @@ def test_many_models_are_listed_and_one_must_be_named(
     outcome = command("pull", REPO)
     assert (outcome.exit_code, outcome.stdout) == (2, "")
     lines = [line.split() for line in outcome.stderr.splitlines()]
-    assert ["model.Q4.gguf", "102.4", "kB"] in lines
-    assert ["model.Q8.gguf", "204.8", "kB"] in lines
-    assert ["big/m-00001-of-00002.gguf", "204.8", "kB", "in", "2", "parts"] in lines
+    assert ["model.Q4.gguf", "Q4", "102.4", "kB"] in lines
+    assert ["model.Q8.gguf", "Q8", "204.8", "kB"] in lines
+    assert ["big/m-00001-of-00002.gguf", "-", "204.8", "kB", "in", "2", "parts"] in lines
     assert "3 GGUF models; name one" in outcome.stderr
     assert not folder.exists()
     outcome = command("pull", REPO, "big/m-00002-of-00002.gguf")
     assert outcome.stdout == f"{folder / 'big' / 'm-00001-of-00002.gguf'}\n"
+
+
+MANY = {
+    "m-Q4_K_M.gguf": ONE,
+    "Q8_0/m-Q8_0-00001-of-00002.gguf": ONE,
+    "Q8_0/m-Q8_0-00002-of-00002.gguf": ONE,
+    "small-Q2_K.gguf": ONE,
+    "large-Q2_K.gguf": ONE,
+    "mmproj-Q4_K_M.gguf": ONE,
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "file"),
+    [
+        ((REPO, "Q4_K_M"), "m-Q4_K_M.gguf"),
+        ((f"{REPO}:q4_k_m",), "m-Q4_K_M.gguf"),
+        ((f"{REPO}:Q8_0",), "Q8_0/m-Q8_0-00001-of-00002.gguf"),
+    ],
+)
+def test_a_quantization_is_fetched_once_and_found_again_without_a_network(
+    hub: HubStandIn,
+    folder: Path,
+    command: CommandLine,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    arguments: tuple[str, ...],
+    file: str,
+) -> None:
+    hub.repos[REPO].files = MANY
+    assert command("pull", *arguments).stdout == f"{folder / file}\n"
+    assert (folder / file).read_bytes() == ONE
+    hub.asked.clear()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    again = command("pull", *arguments)
+    assert (again.exit_code, again.stdout) == (0, f"{folder / file}\n")
+    assert "nothing was fetched" in again.stderr
+    assert command("pull", REPO, file).stdout == f"{folder / file}\n"
+    assert hub.asked == []
+
+
+@pytest.mark.parametrize(
+    ("quantization", "listed", "words"),
+    [
+        ("Q6_K", [*MANY], "has no model in Q6_K; name one of these"),
+        ("q2_k", ["large-Q2_K.gguf", "small-Q2_K.gguf"], "has 2 models in Q2_K; name one of these"),
+    ],
+)
+def test_a_quantization_that_names_not_one_model_leads_to_a_table(
+    hub: HubStandIn, command: CommandLine, quantization: str, listed: list[str], words: str
+) -> None:
+    hub.repos[REPO].files = MANY
+    outcome = command("pull", f"{REPO}:{quantization}")
+    assert (outcome.exit_code, outcome.stdout) == (2, "")
+    head, *rows, sentence = outcome.stderr.splitlines()
+    assert head.split() == ["file", "quantization", "size"]
+    assert [row.split()[0] for row in rows] == sorted(name for name in listed if "00002-of" not in name)
+    assert sentence.startswith("ropewalk: ") and words in sentence
+    assert hub.ranges == []
+
+
+def test_a_model_and_what_goes_with_it_are_one_model(
+    hub: HubStandIn, folder: Path, command: CommandLine
+) -> None:
+    hub.repos[REPO].files = {"model.Q4.gguf": ONE, "mmproj-model-f16.gguf": ONE}
+    assert command("pull", REPO).stdout == f"{folder / 'model.Q4.gguf'}\n"
+
+
+def test_the_models_are_listed(hub: HubStandIn, command: CommandLine) -> None:
+    hub.repos[REPO].files = MANY
+    command("pull", REPO, "Q4_K_M")
+    hub.asked.clear()
+    outcome = command("pull", REPO, "--list")
+    assert (outcome.exit_code, outcome.stderr) == (0, "")
+    head, *rows = outcome.stdout.splitlines()
+    assert head.split() == ["file", "quantization", "size", "in", "the", "cache"]
+    assert len(rows) == 5
+    assert " ".join(rows[0].split()) == "Q8_0/m-Q8_0-00001-of-00002.gguf Q8_0 204.8 kB in 2 parts no"
+    assert " ".join(rows[2].split()) == "m-Q4_K_M.gguf Q4_K_M 102.4 kB yes"
+    listed = json.loads(command("pull", REPO, "--list", "--json").stdout)
+    assert (listed["repo"], listed["revision"], len(listed["models"])) == (REPO, COMMIT, 5)
+    assert listed["models"][0] == {
+        "file": "Q8_0/m-Q8_0-00001-of-00002.gguf",
+        "quantization": "Q8_0",
+        "bytes": 2 * len(ONE),
+        "parts": 2,
+        "in_cache": False,
+    }
+    assert listed["models"][2]["in_cache"] is True
+    assert hub.ranges == []
 
 
 @pytest.mark.parametrize(
@@ -118,6 +209,9 @@ def test_many_models_are_listed_and_one_must_be_named(
         ((), 2, "REPO"),
         (("model",), 2, "OWNER/NAME"),
         ((REPO, "../model.gguf"), 2, "../model.gguf"),
+        ((f"{REPO}:",), 2, "OWNER/NAME:QUANTIZATION"),
+        ((f"{REPO}:Q4", "model.Q4.gguf"), 2, "names a quantization already"),
+        ((REPO, "Q4", "--list"), 2, "REPO alone"),
         (("nobody/nothing",), 1, "nobody/nothing"),
         ((REPO, "other.gguf"), 1, "it has model.Q4.gguf"),
         ((REPO, "--revision", "v9"), 1, "v9"),

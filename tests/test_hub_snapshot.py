@@ -6,15 +6,19 @@ import errno
 import json
 import random
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from filelock import FileLock
 from huggingface_hub import constants, hf_hub_download, scan_cache_dir, snapshot_download
 from huggingface_hub.errors import FileMetadataError, LocalEntryNotFoundError
+from huggingface_hub.utils import WeakFileLock
 
+from cli_running import environment
 from hub_stand_in import COMMIT, TOKEN, HubStandIn, StandInRepo, point_at, running_hub
 from ropewalk_convert import hub_download, hub_snapshot
 from ropewalk_convert.errors import SourceError, SpaceError
@@ -160,6 +164,24 @@ def test_an_interrupted_run_is_gone_on_with(hub: HubStandIn, blobs: Path) -> Non
     hub.asked.clear()
     assert files_in(fetch_checkpoint(REPO).folder) == WANTED
     assert hub.ranges == [f"bytes={had}-"]
+
+
+def test_a_killed_run_is_gone_on_with(hub: HubStandIn, blobs: Path) -> None:
+    hub.seconds_per_block = 0.02
+    program = f"from ropewalk_convert.hub_snapshot import fetch_checkpoint; fetch_checkpoint({REPO!r})"
+    process = subprocess.Popen([sys.executable, "-c", program], env=environment())
+    part = blobs / f"{hub.repos[REPO].etag(SHARDS[0])}.incomplete"
+    deadline = time.monotonic() + 60
+    while not part.exists() or part.stat().st_size < 10_000:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    had = part.stat().st_size
+    hub.seconds_per_block = 0.0
+    hub.asked.clear()
+    assert files_in(fetch_checkpoint(REPO).folder) == WANTED
+    assert hub.ranges == [f"bytes={had}-", None]
 
 
 def test_a_damaged_beginning_does_not_become_weights(hub: HubStandIn, blobs: Path) -> None:
@@ -357,7 +379,7 @@ def test_what_another_program_is_fetching_is_not_written_to(hub: HubStandIn, blo
     )
     lock.parent.mkdir(parents=True)
     with (
-        FileLock(lock),
+        WeakFileLock(lock),
         pytest.raises(HubError, match=rf"{SHARDS[1]} is being fetched by another program; wait"),
     ):
         fetch_checkpoint(REPO)

@@ -80,9 +80,12 @@ class HubListing:
         for model in self.models:
             if any(part.path == file for part in model.parts):
                 return model
-        raise HubError(
-            f"{self.repo} has no GGUF file {file}; it has {', '.join(model.name for model in self.models)}"
-        )
+        raise HubError(f"{self.repo} has no GGUF file {file}; it has {', '.join(self.names)}")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the models, of each its first file."""
+        return tuple(model.name for model in self.models)
 
 
 def repo_folder(models: Path, repo: str) -> Path:

@@ -117,5 +117,16 @@ def find_fetched(folder: Path, file: str) -> FetchedModel | None:
     )
 
 
+def fetched_models(folder: Path) -> tuple[FetchedModel, ...]:
+    """The models of a repository that are wholly in the cache, by name.
+
+    Args:
+        folder: the repository's folder; there may be none.
+    """
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.gguf"))
+    found = {model.file: model for name in names if (model := find_fetched(folder, name)) is not None}
+    return tuple(found.values())
+
+
 def _record(path: Path) -> Path:
     return path.with_name(f".{path.name}.json")

@@ -12,11 +12,10 @@ import glob
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import Timeout
 from huggingface_hub import constants, hf_hub_download, hf_hub_url, snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 from huggingface_hub.file_download import repo_folder_name
@@ -233,14 +232,15 @@ class _Snapshot:
         """Keep other programs that use the cache from fetching the same content meanwhile."""
         lock = self._locks / f"{self._blob(file).name}.lock"
         lock.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with WeakFileLock(lock, timeout=_SECONDS_FOR_A_LOCK):
-                yield
-        except Timeout as error:
-            raise HubError(
-                f"{file.path} is being fetched by another program; wait for that to end, and run the same "
-                "command again"
-            ) from error
+        with ExitStack() as held:
+            try:
+                held.enter_context(WeakFileLock(lock, timeout=_SECONDS_FOR_A_LOCK))
+            except TimeoutError as error:
+                raise HubError(
+                    f"{file.path} is being fetched by another program; wait for that to end, and run the "
+                    "same command again"
+                ) from error
+            yield
 
 
 class _Counted:
