@@ -309,17 +309,3 @@ def test_architectures_that_cannot_be_extended(tmp_path: Path, arch: str) -> Non
     source = write_rope_keys(tmp_path / "other.gguf", arch)
     with pytest.raises(SourceError, match=rf"other\.gguf: the architecture {arch} "):
         bake(source, tmp_path / "baked.gguf", method="pi", target_length=4096)
-
-
-def test_a_part_of_a_split_model(model: TinyModel, tmp_path: Path) -> None:
-    part = tmp_path / "model-00001-of-00003.gguf"
-    shutil.copy(model.path, part)
-    by_key = write_rope_keys(tmp_path / "part.gguf")
-    raw = GGUFWriter(str(by_key), "llama")
-    raw.add_uint16("split.count", 3)
-    raw.write_header_to_file()
-    raw.write_kv_data_to_file()
-    raw.close()
-    for source in (part, by_key):
-        with pytest.raises(SourceError, match="one part of a split model"):
-            bake(source, tmp_path / "baked.gguf", method="pi", target_length=TARGET)

@@ -118,13 +118,15 @@ def test_a_file_system_without_hard_links(folder: Path, monkeypatch: pytest.Monk
     assert [p.name for p in folder.iterdir()] == ["out.gguf"]
 
 
-def leave_behind(target: Path) -> Path:
+def leave_behind(target: Path, *, begun: bool = False) -> Path:
     """Start writing `target` in a process of its own, kill it outright, and return what it left."""
     script = f"""
         import sys, time
         from pathlib import Path
         from ropewalk_convert.whole_file import written_whole
         with written_whole(Path({str(target)!r}), force=False, needed=1) as file:
+            file.write(b"x" * {begun:d})
+            file.flush()
             print(file.path, flush=True)
             time.sleep(60)
     """
@@ -167,8 +169,16 @@ def test_a_file_that_is_being_written_is_no_leftover(folder: Path) -> None:
     assert [p.name for p in folder.iterdir()] == ["out.gguf"]
 
 
+def test_what_was_begun_goes_at_once(source: Path, folder: Path) -> None:
+    """A writer locks before its first byte, so the disk's room comes back with the very next run."""
+    left = leave_behind(folder / "out.gguf", begun=True)
+    assert left.stat().st_size == 1
+    bake_to(source, folder / "out.gguf")
+    assert [path.name for path in folder.iterdir()] == ["out.gguf"]
+
+
 def test_a_fresh_one_is_left_alone(folder: Path) -> None:
-    """Its writer may be about to lock it."""
+    """An empty one, whose writer may be about to lock it."""
     fresh = folder / ".out.0123abcd.part"
     fresh.touch()
     with written_whole(folder / "out.gguf", force=True, needed=1):

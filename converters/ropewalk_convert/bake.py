@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ropewalk_convert.errors import BakeError, SourceError, SpaceError, TargetError
 from ropewalk_convert.gguf_copy import GgufCopy
 from ropewalk_convert.model_card import ModelCard, card_keys, card_of_bake, read_card
-from ropewalk_convert.target import check_space, check_target, regular_file
+from ropewalk_convert.split_files import changes_by_file, check_target_files, target_files
+from ropewalk_convert.target import check_space
 from ropewalk_convert.undo import UNDO_KEY
-from ropewalk_convert.whole_file import written_whole
+from ropewalk_convert.weights_check import check_weights, weights_bytes
+from ropewalk_convert.whole_file import WholeFile, written_set
 from ropewalk_plan.compose import finetuning_notes, make_plan
 from ropewalk_plan.gguf_header import GgufError, GgufHeader
 from ropewalk_plan.metadata import METHOD_KEY, SCHEMA_KEY, FileChanges, plan_to_metadata, read_plan
@@ -22,7 +23,6 @@ from ropewalk_plan.plan import ContextPlan, PlanError
 
 __all__ = ["BakeError", "BakeResult", "SourceError", "SpaceError", "TargetError", "bake", "write_planned"]
 
-_SPLIT_NAME = re.compile(r"-\d{5}-of-\d{5}\.gguf$")
 _ONLY_THE_CARD = FileChanges(native=True, native_reason="the file's own keys say all of it", keys=())
 
 
@@ -34,7 +34,7 @@ class BakeResult:
         plan: the plan in the file; None where only the model card's keys were written.
         native: whether stock llama.cpp runs it too.
         native_reason: why, or why not, in a sentence.
-        target: the file.
+        target: the file; of a split model, its first part.
         notes: sentences a person should know, such as that the method needs a fine-tuned model.
     """
 
@@ -54,22 +54,26 @@ def bake(
     train_length: int | None = None,
     options: Mapping[str, str] | None = None,
     force: bool = False,
+    check: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> BakeResult:
     """Copy a GGUF file with a context plan.
 
     The copy is streamed, and appears under its name only when it is whole: whatever goes wrong, a keyboard
-    interrupt included, leaves nothing behind and an existing target as it was.
+    interrupt included, leaves nothing behind and an existing target as it was. A split model is copied part
+    by part, and its first part gets its name last.
 
     Args:
-        source: a GGUF file without a plan.
-        target: the file to make; of a link, the file it points to is made.
+        source: a GGUF file without a plan, or the first part of a split model.
+        target: the file to make; of a link, the file it points to is made. For a split model see
+            `split_files.target_files`.
         method: a name of `METHODS`, or several joined by `+`.
         target_length: L' in tokens.
         train_length: L in tokens; the file's own where None.
         options: the methods' options as text.
         force: replace an existing target.
-        progress: called with bytes written and bytes in all; may raise to stop.
+        check: compare every weight with the source's before the copy gets its name.
+        progress: called with bytes written (and compared) and bytes in all; may raise to stop.
 
     Raises:
         PlanError: the plan that was asked for cannot be made.
@@ -77,15 +81,17 @@ def bake(
             for its model.
         TargetError: the target cannot be made there.
         SpaceError: the disk is too full.
+        BakeError: the copy does not read back as it was written.
     """
     header = _read_source(source)
-    check_target(target, source=source, force=force)
+    made = check_target_files(target, header, force=force)
     try:
         spec = rope_spec_from_gguf(header)
     except PlanError as error:
         raise SourceError(f"{source}: {error}") from error
     plan = make_plan(spec, method, target_length, train_length, options)
-    return _write(header, target, plan, card_of_bake(header), undo=True, force=force, progress=progress)
+    writing = _Writing(header, target, made, card_of_bake(header), True, force, check, progress)
+    return _write(writing, plan)
 
 
 def write_planned(
@@ -96,6 +102,7 @@ def write_planned(
     card: ModelCard,
     undo: bool,
     force: bool,
+    check: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> BakeResult:
     """Copy a GGUF file with a plan, or none, and the keys of its model card; as `bake` does.
@@ -107,62 +114,84 @@ def write_planned(
         card: what the copy says of its making.
         undo: keep a record in the copy by which `unbake` gives back the source.
         force: replace an existing target.
-        progress: called with bytes written and bytes in all; may raise to stop.
+        check: compare every weight with the source's before the copy gets its name.
+        progress: called with bytes written (and compared) and bytes in all; may raise to stop.
 
     Raises:
         PlanError: a number of the plan that does not fit its key.
         SourceError: the source cannot be read, or the patched library would not execute the plan for it.
         TargetError: the target cannot be made there.
         SpaceError: the disk is too full.
+        BakeError: the copy does not read back as it was written.
     """
     header = _read_source(source)
-    check_target(target, source=source, force=force)
-    return _write(header, target, plan, card, undo=undo, force=force, progress=progress)
+    made = check_target_files(target, header, force=force)
+    return _write(_Writing(header, target, made, card, undo, force, check, progress), plan)
 
 
-def _write(
-    header: GgufHeader,
-    target: Path,
-    plan: ContextPlan | None,
-    card: ModelCard,
-    *,
-    undo: bool,
-    force: bool,
-    progress: Callable[[int, int], None] | None,
-) -> BakeResult:
-    changes = _ONLY_THE_CARD if plan is None else _changes(plan, header)
-    changes = replace(changes, keys=(*changes.keys, *card_keys(card, plan, header)))
-    copy = GgufCopy(header, changes, undo=undo)
-    made = regular_file(target)
-    check_space(made, copy.total_bytes)
-    with written_whole(made, force=force, needed=copy.total_bytes) as file:
-        for done in copy.write(file.write):
-            if progress is not None:
-                progress(done, copy.total_bytes)
-        file.flush()
-        _check_written(file.path, plan, card, changes)
+@dataclass(frozen=True)
+class _Writing:
+    """What is copied where and how; see `write_planned`."""
+
+    source: GgufHeader
+    target: Path
+    made: tuple[Path, ...]
+    card: ModelCard
+    undo: bool
+    force: bool
+    check: bool
+    progress: Callable[[int, int], None] | None
+
+
+def _write(writing: _Writing, plan: ContextPlan | None) -> BakeResult:
+    source, card = writing.source, writing.card
+    changes = _ONLY_THE_CARD if plan is None else _changes(plan, source)
+    changes = replace(changes, keys=(*changes.keys, *card_keys(card, plan, source)))
+    copies = [
+        GgufCopy(file, of_file, undo=writing.undo)
+        for file, of_file in zip(source.files, changes_by_file(changes, source), strict=True)
+    ]
+    needed = sum(copy.total_bytes for copy in copies)
+    check_space(writing.made[0], needed)
+    done = _Done(writing.progress, needed + (weights_bytes(source, changes.tensors) if writing.check else 0))
+    with written_set(writing.made, force=writing.force, needed=needed) as files:
+        for copy, file in zip(copies, files, strict=True):
+            before = 0
+            for written in copy.write(file.write):
+                done.add(written - before)
+                before = written
+            file.flush()
+        written_header = _read_back(files, plan, card, changes)
+        if writing.check:
+            for file in files:
+                file.settle()
+            check_weights(source, written_header, changes.tensors, done.add)
     return BakeResult(
         plan=plan,
         native=changes.native,
         native_reason=changes.native_reason,
-        target=target,
+        target=target_files(writing.target, len(source.files))[0],
         notes=() if plan is None else finetuning_notes(plan),
     )
 
 
+class _Done:
+    """Adds up what is done, and reports it."""
+
+    def __init__(self, report: Callable[[int, int], None] | None, total: int) -> None:
+        self._report, self._total, self._done = report, total, 0
+
+    def add(self, n_bytes: int) -> None:
+        self._done += n_bytes
+        if self._report is not None:
+            self._report(self._done, self._total)
+
+
 def _read_source(source: Path) -> GgufHeader:
-    if _SPLIT_NAME.search(source.name):
-        raise SourceError(
-            f"{source} is one part of a split model; join the parts first, with llama-gguf-split --merge"
-        )
     try:
         header = GgufHeader.read(source)
     except GgufError as error:
         raise SourceError(str(error)) from error
-    if header.value("split.count") not in (None, 0, 1):
-        raise SourceError(
-            f"{source} is one part of a split model; join the parts first, with llama-gguf-split --merge"
-        )
     if header.value(SCHEMA_KEY) is not None:
         gives_back = ", which `ropewalk unbake` gives back" if header.value(UNDO_KEY) is not None else ""
         raise SourceError(
@@ -189,25 +218,18 @@ def _changes(plan: ContextPlan, header: GgufHeader) -> FileChanges:
     return changes
 
 
-def _check_written(path: Path, plan: ContextPlan | None, card: ModelCard, changes: FileChanges) -> None:
-    """Read the new file back before it gets its name: it must be whole and hold the very plan and card."""
+def _read_back(
+    files: Sequence[WholeFile], plan: ContextPlan | None, card: ModelCard, changes: FileChanges
+) -> GgufHeader:
+    """Read the new files before they get their names: they must be whole and hold the very plan and card."""
+    again = f"{files[0].path} does not read back as it was written; check the disk and try again"
     try:
-        header = GgufHeader.read(path)
-        stored = None if plan is None else read_plan(header)
+        header = GgufHeader.read_parts([file.path for file in files])
+        stored = read_plan(header)
     except PlanError as error:
-        raise BakeError(_not_as_written(path)) from error
-    same_plan = (
-        header.value(SCHEMA_KEY) is None
-        if stored is None
-        else stored.plan == plan and stored.native == changes.native
-    )
-    if (
-        not same_plan
-        or (plan is not None and stored is None)
-        or read_card(header) != replace(card, base=None)
-    ):
-        raise BakeError(_not_as_written(path))
-
-
-def _not_as_written(path: Path) -> str:
-    return f"{path} does not read back as it was written; check the disk and try again"
+        raise BakeError(again) from error
+    found = None if stored is None else (stored.plan, stored.native)
+    wanted = None if plan is None else (plan, changes.native)
+    if found != wanted or read_card(header) != replace(card, base=None):
+        raise BakeError(again)
+    return header

@@ -1,7 +1,8 @@
 """Temporary files that a killed process left behind: told from those still being written, and removed.
 
-Who writes one holds a lock on it, which the system gives back with the process. Where there are no such
-locks, one that nobody has touched for a day counts as left behind.
+Who writes one locks it before the first byte, and the system gives the lock back with the process; an empty
+one may be about to be locked, and is left alone for a minute. Where there are no such locks, one that nobody
+has touched for a day counts as left behind.
 """
 
 from __future__ import annotations
@@ -46,8 +47,10 @@ def remove_leftovers(target: Path) -> None:
 
 
 def _remove_if_left(path: Path) -> None:
-    age = time.time() - path.stat().st_mtime
-    if age > _UNTOUCHED_SECONDS and _is_left(path, age):
+    found = path.stat()
+    age = time.time() - found.st_mtime
+    begun = found.st_size > 0 or age > _UNTOUCHED_SECONDS
+    if begun and _is_left(path, age):
         path.unlink()
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -42,6 +42,17 @@ class WholeFile:
         with explained(self._target, self._needed):
             self._file.flush()
 
+    def settle(self) -> None:
+        """Have everything written on the disk, whatever happens to the machine; raises as `write` does.
+
+        The file stays open, and so marked as being written until it has its name, where that can be.
+        """
+        with explained(self._target, self._needed):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            if os.name == "nt":  # where open files cannot be renamed
+                self._file.close()
+
 
 @contextmanager
 def written_whole(target: Path, *, force: bool, needed: int) -> Iterator[WholeFile]:
@@ -58,6 +69,50 @@ def written_whole(target: Path, *, force: bool, needed: int) -> Iterator[WholeFi
         TargetError: the file cannot be made there, or one of its name has appeared without `force`.
         SpaceError: the disk filled up.
     """
+    with _temporary(target, needed) as file:
+        yield file
+        file.settle()
+        with explained(target, needed):
+            if force:
+                file.path.replace(target)
+            else:
+                _publish_new(file.path, target)
+        _sync_folder(target.parent)
+
+
+@contextmanager
+def written_set(targets: Sequence[Path], *, force: bool, needed: int) -> Iterator[tuple[WholeFile, ...]]:
+    """New files that belong together, each as `written_whole` makes one, in one folder.
+
+    They get their names when all of them are whole, the first one last: it is the one that programs begin
+    with, so that whatever happens, it stands there only among its own. Files that they replace are put aside
+    before, the first one first, and come back where something goes wrong.
+
+    Args:
+        targets: the names they get at the end, all different.
+        force: whether they may replace files of those names.
+        needed: bytes they will have together, for the message when the disk is full.
+
+    Raises:
+        TargetError: a file cannot be made there, or one of its name has appeared without `force`.
+        SpaceError: the disk filled up.
+    """
+    if len(targets) == 1:
+        with written_whole(targets[0], force=force, needed=needed) as file:
+            yield (file,)
+        return
+    with ExitStack() as temporaries:
+        files = tuple(temporaries.enter_context(_temporary(target, needed)) for target in targets)
+        yield files
+        for file in files:
+            file.settle()
+        _publish_all({file.path: target for file, target in zip(files, targets, strict=True)}, force, needed)
+        _sync_folder(targets[0].parent)
+
+
+@contextmanager
+def _temporary(target: Path, needed: int) -> Iterator[WholeFile]:
+    """A locked file beside `target` that is removed at the end, if it still has its temporary name."""
     remove_leftovers(target)
     temporary = temporary_name(target)
     try:
@@ -66,21 +121,50 @@ def written_whole(target: Path, *, force: bool, needed: int) -> Iterator[WholeFi
         try:
             hold(file.fileno())
             yield WholeFile(file, temporary, target, needed)
-            with explained(target, needed):
-                file.flush()
-                os.fsync(file.fileno())
         finally:
             with explained(target, needed):
                 file.close()
-        with explained(target, needed):
-            if force:
-                temporary.replace(target)
-            else:
-                _publish_new(temporary, target)
-        _sync_folder(target.parent)
     finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        _remove(temporary)
+
+
+def _publish_all(names: Mapping[Path, Path], force: bool, needed: int) -> None:
+    """Give files their names, the first last; where that fails, everything is as it was before.
+
+    Args:
+        names: temporary names, and the names they get.
+        force: put aside what has those names.
+        needed: see `written_set`.
+    """
+    with ExitStack() as asides, ExitStack() as undoing:
+        for target in names.values() if force else ():
+            aside = temporary_name(target)
+            asides.callback(_remove, aside)
+            undoing.callback(_bring_back, aside, target)
+            with explained(target, needed), suppress(FileNotFoundError):
+                target.rename(aside)
+        for temporary, target in reversed(list(names.items())):
+            undoing.callback(_take_back, temporary.stat().st_ino, target)
+            with explained(target, needed):
+                _publish_new(temporary, target)
+        undoing.pop_all()
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
+
+
+def _bring_back(aside: Path, target: Path) -> None:
+    with suppress(OSError):
+        aside.rename(target)
+
+
+def _take_back(inode: int, target: Path) -> None:
+    """Remove a file of ours; not one that somebody else put there."""
+    with suppress(OSError):
+        if target.stat().st_ino == inode:
+            target.unlink()
 
 
 def _publish_new(temporary: Path, target: Path) -> None:

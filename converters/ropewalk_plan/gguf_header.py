@@ -10,89 +10,59 @@ from __future__ import annotations
 import mmap
 import stat
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType
+from gguf import GGMLQuantizationType, GGUFValueType
 
-from ropewalk_plan.plan import PlanError
+from ropewalk_plan.gguf_parser import (
+    DEFAULT_ALIGNMENT,
+    MAGIC,
+    READABLE_VERSIONS,
+    GgufError,
+    KeySpan,
+    Parser,
+    TensorSpan,
+    decode,
+    padded,
+)
+from ropewalk_plan.split_model import (
+    SPLIT_COUNT_KEY,
+    SPLIT_NUMBER_KEY,
+    SPLIT_TENSORS_KEY,
+    PartName,
+    part_paths,
+)
 
-MAGIC = b"GGUF"
-READABLE_VERSIONS = (2, 3)
-DEFAULT_ALIGNMENT = 32
-
-_SCALAR_FORMATS: dict[int, str] = {
-    GGUFValueType.UINT8: "<B",
-    GGUFValueType.INT8: "<b",
-    GGUFValueType.UINT16: "<H",
-    GGUFValueType.INT16: "<h",
-    GGUFValueType.UINT32: "<I",
-    GGUFValueType.INT32: "<i",
-    GGUFValueType.FLOAT32: "<f",
-    GGUFValueType.BOOL: "<?",
-    GGUFValueType.UINT64: "<Q",
-    GGUFValueType.INT64: "<q",
-    GGUFValueType.FLOAT64: "<d",
-}
-_MAX_ARRAY_DEPTH = 8
-_MAX_DIMENSIONS = 8
-_BIG_ENDIAN_VERSION_MASK = 0xFFFF
-
-
-class GgufError(PlanError):
-    """A file that cannot be read as GGUF; the message names the file and the remedy."""
-
-
-@dataclass(frozen=True)
-class KeySpan:
-    """One key: its value's type and the bytes from its name to the end of its value."""
-
-    name: str
-    type: int
-    start: int
-    value_start: int
-    end: int
-
-
-@dataclass(frozen=True)
-class TensorSpan:
-    """One tensor.
-
-    Attributes:
-        name: its name.
-        shape: dimensions, fastest first (ggml's order).
-        type: ggml's number for the element type.
-        offset: bytes from the start of the data section.
-        n_bytes: size of its data; None for an element type that the `gguf` package does not know.
-        info_start: where its entry in the tensor table starts, in bytes from the start of the file.
-        info_end: where that entry ends.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    type: int
-    offset: int
-    n_bytes: int | None
-    info_start: int
-    info_end: int
+__all__ = [
+    "DEFAULT_ALIGNMENT",
+    "MAGIC",
+    "READABLE_VERSIONS",
+    "GgufError",
+    "GgufHeader",
+    "KeySpan",
+    "TensorSpan",
+    "padded",
+]
 
 
 @dataclass(frozen=True)
 class GgufHeader:
-    """The layout of a GGUF file.
+    """The layout of a GGUF file; of a split model, that of its first part, and the other parts with it.
 
     Attributes:
         path: the file.
         version: GGUF version.
         alignment: of tensor data, bytes.
         keys: by name, in the file's order.
-        tensors: by name, in the file's order.
+        tensors: by name, in the file's order; those of other parts are in `files`.
         data_start: where tensor data starts.
         data_end: where the last tensor's data ends.
         n_bytes: the file's size.
+        other_parts: of a split model, the parts after this one.
     """
 
     path: Path
@@ -103,15 +73,73 @@ class GgufHeader:
     data_start: int
     data_end: int
     n_bytes: int
+    other_parts: tuple[GgufHeader, ...] = ()
     _values: dict[str, object] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def read(cls, path: Path) -> GgufHeader:
-        """Read the layout of `path`.
+        """Read the layout of a model: a file, or the first part of a split one, whose others lie beside it.
 
         Raises:
             GgufError: missing, unreadable, not GGUF, cut short, or of a version or byte order that
-                cannot be read.
+                cannot be read; a part other than the first, or one of which another is missing.
+        """
+        header = cls.read_file(path)
+        count, number = header._split_number(SPLIT_COUNT_KEY), header._split_number(SPLIT_NUMBER_KEY)
+        if count <= 1:
+            return header
+        name = PartName.of(path)
+        if name is None or (name.number, name.count) != (number + 1, count):
+            raise GgufError(
+                f"{path} is part {number + 1} of a split model; give it back the name it had, "
+                f"which ended in -{number + 1:05d}-of-{count:05d}.gguf"
+            )
+        paths = part_paths(path.parent, name.stem, count)
+        if number > 0:
+            raise GgufError(
+                f"{path} is part {number + 1} of {count} of a split model; name the first, {paths[0]}"
+            )
+        for part in paths:
+            if not part.exists():
+                raise GgufError(
+                    f"{part} is missing, one of {count} parts of a model; fetch it to where {path} is"
+                )
+        return cls._of_parts([header, *map(cls.read_file, paths[1:])])
+
+    @classmethod
+    def read_parts(cls, paths: Sequence[Path]) -> GgufHeader:
+        """Read the layout of a split model whose parts are `paths`, in their order; or of a single file.
+
+        Raises:
+            GgufError: see `read`; a file is not the part that it should be, or tensors are missing.
+        """
+        return cls._of_parts([cls.read_file(path) for path in paths])
+
+    @classmethod
+    def _of_parts(cls, files: list[GgufHeader]) -> GgufHeader:
+        if len(files) == 1:
+            return files[0]
+        for number, file in enumerate(files):
+            found = (file._split_number(SPLIT_NUMBER_KEY), file._split_number(SPLIT_COUNT_KEY))
+            if found != (number, len(files)):
+                raise GgufError(
+                    f"{file.path} is not part {number + 1} of {len(files)}, as its name says; fetch it again"
+                )
+        names = [name for file in files for name in file.tensors]
+        expected = files[0]._split_number(SPLIT_TENSORS_KEY)
+        if len(set(names)) != len(names) or len(names) != expected:
+            raise GgufError(
+                f"{files[0].path} and its other parts have {len(set(names))} different tensors, and should "
+                f"have {expected}; they are not of one model: fetch them again"
+            )
+        return replace(files[0], other_parts=tuple(files[1:]))
+
+    @classmethod
+    def read_file(cls, path: Path) -> GgufHeader:
+        """Read the layout of one file, whether or not it is a part of something.
+
+        Raises:
+            GgufError: see `read`.
         """
         try:
             mode = path.stat().st_mode
@@ -122,7 +150,8 @@ class GgufHeader:
                 if size < len(MAGIC):
                     raise GgufError(f"{path} is not a GGUF file: it has only {size} bytes")
                 with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                    return _Parser(path, data).header()
+                    layout = Parser(path, data).layout()
+            return cls(path=path, **{name.name: getattr(layout, name.name) for name in fields(layout)})
         except FileNotFoundError:
             raise GgufError(f"{path} does not exist; check the path") from None
         except IsADirectoryError:
@@ -131,6 +160,16 @@ class GgufHeader:
             raise GgufError(
                 f"{path} cannot be read ({error.strerror or error}); check its permissions"
             ) from None
+
+    @property
+    def files(self) -> tuple[GgufHeader, ...]:
+        """This file and, of a split model, its other parts."""
+        return (self, *self.other_parts)
+
+    @property
+    def model_bytes(self) -> int:
+        """The size of all files of the model."""
+        return sum(file.n_bytes for file in self.files)
 
     def value(self, key: str) -> object | None:
         """The value of `key` as Python objects (arrays as lists), or None where the file has no such key."""
@@ -141,7 +180,7 @@ class GgufHeader:
             with self.path.open("rb") as file:
                 file.seek(span.value_start)
                 raw = file.read(span.end - span.value_start)
-            self._values[key] = _decode(raw, span.type)
+            self._values[key] = decode(raw, span.type)
         return self._values[key]
 
     def types(self, key: str) -> tuple[int, ...]:
@@ -156,15 +195,18 @@ class GgufHeader:
             return (span.type, struct.unpack("<I", file.read(4))[0])
 
     def has_tensor(self, name: str) -> bool:
-        """Whether the file has a tensor of this name."""
-        return name in self.tensors
+        """Whether the model has a tensor of this name."""
+        return any(name in file.tensors for file in self.files)
 
     def tensor_f32(self, name: str) -> npt.NDArray[np.float32] | None:
-        """A small F32 tensor's numbers, flat; None where the file has none of that name.
+        """A small F32 tensor's numbers, flat; None where the model has none of that name.
 
         Raises:
             GgufError: the tensor is not F32.
         """
+        for part in self.other_parts:
+            if name in part.tensors:
+                return part.tensor_f32(name)
         tensor = self.tensors.get(name)
         if tensor is None:
             return None
@@ -174,180 +216,7 @@ class GgufHeader:
             file.seek(self.data_start + tensor.offset)
             return np.frombuffer(file.read(tensor.n_bytes), dtype="<f4").astype(np.float32)
 
-
-class _Parser:
-    """One pass over the header; every step checks that it stays within the file."""
-
-    def __init__(self, path: Path, data: mmap.mmap) -> None:
-        self.path = path
-        self.data = data
-        self.size = len(data)
-        self.at = 0
-
-    def header(self) -> GgufHeader:
-        if self.data[: len(MAGIC)] != MAGIC:
-            raise GgufError(f"{self.path} is not a GGUF file; name a file that llama.cpp can load")
-        self.at = len(MAGIC)
-        version = self._version()
-        n_tensors, n_keys = self._number("<Q"), self._number("<Q")
-        keys: dict[str, KeySpan] = {}
-        for span in self._keys(n_keys):
-            if span.name in keys:
-                raise self._damaged(f"it has the key {span.name} twice")
-            keys[span.name] = span
-        tensors: dict[str, TensorSpan] = {}
-        for tensor in self._tensors(n_tensors):
-            if tensor.name in tensors:
-                raise self._damaged(f"it has the tensor {tensor.name} twice")
-            tensors[tensor.name] = tensor
-        alignment = self._alignment(keys.get("general.alignment"))
-        data_start = padded(self.at, alignment)
-        ends = [data_start + t.offset + (t.n_bytes or 0) for t in tensors.values()]
-        needed = max(ends, default=self.at)
-        if needed > self.size:
-            raise GgufError(
-                f"{self.path} is cut short: it has {self.size:,} bytes and its tensors need {needed:,}; "
-                "fetch or copy the file again"
-            )
-        unknown_sizes = any(t.n_bytes is None for t in tensors.values())
-        return GgufHeader(
-            path=self.path,
-            version=version,
-            alignment=alignment,
-            keys=keys,
-            tensors=tensors,
-            data_start=data_start,
-            data_end=max(data_start, self.size if unknown_sizes else needed),
-            n_bytes=self.size,
-        )
-
-    def _version(self) -> int:
-        version = self._number("<I")
-        if version and version & _BIG_ENDIAN_VERSION_MASK == 0:
-            raise GgufError(f"{self.path} is a big-endian GGUF file; convert it to little-endian first")
-        if version not in READABLE_VERSIONS:
-            raise GgufError(
-                f"{self.path} is GGUF version {version}; versions "
-                f"{' and '.join(map(str, READABLE_VERSIONS))} can be read: convert the model again"
-            )
-        return version
-
-    def _keys(self, count: int) -> Iterator[KeySpan]:
-        for _ in range(count):
-            start = self.at
-            name = self._string()
-            value_type = self._number("<I")
-            value_start = self.at
-            self._skip_value(value_type, depth=0)
-            yield KeySpan(name, value_type, start, value_start, self.at)
-
-    def _tensors(self, count: int) -> Iterator[TensorSpan]:
-        for _ in range(count):
-            start = self.at
-            name = self._string()
-            n_dimensions = self._number("<I")
-            if n_dimensions > _MAX_DIMENSIONS:
-                raise self._damaged(f"the tensor {name} has {n_dimensions} dimensions")
-            shape = tuple(self._number("<Q") for _ in range(n_dimensions))
-            element_type, offset = self._number("<I"), self._number("<Q")
-            yield TensorSpan(name, shape, element_type, offset, _n_bytes(shape, element_type), start, self.at)
-
-    def _alignment(self, span: KeySpan | None) -> int:
-        if span is None:
-            return DEFAULT_ALIGNMENT
-        value = _decode(self.data[span.value_start : span.end], span.type)
-        if not isinstance(value, int) or value <= 0 or value & (value - 1):
-            raise self._damaged(f"general.alignment is {value}, not a power of two")
-        return value
-
-    def _skip_value(self, value_type: int, depth: int) -> None:
-        if value_type in _SCALAR_FORMATS:
-            self._advance(struct.calcsize(_SCALAR_FORMATS[value_type]))
-        elif value_type == GGUFValueType.STRING:
-            self._advance(self._number("<Q"))
-        elif value_type == GGUFValueType.ARRAY and depth < _MAX_ARRAY_DEPTH:
-            element_type, count = self._number("<I"), self._number("<Q")
-            if element_type in _SCALAR_FORMATS:
-                self._advance(count * struct.calcsize(_SCALAR_FORMATS[element_type]))
-            elif element_type == GGUFValueType.STRING:
-                self._skip_strings(count)
-            else:
-                for _ in range(count):
-                    self._skip_value(element_type, depth + 1)
-        else:
-            raise self._damaged(f"it has a value of the unknown type {value_type}")
-
-    def _skip_strings(self, count: int) -> None:
-        """Step over `count` strings; a vocabulary has hundreds of thousands, so without a call for each."""
-        length_at, data, at = struct.Struct("<Q").unpack_from, self.data, self.at
-        last_start = self.size - 8
-        for _ in range(count):
-            if at > last_start:
-                break
-            at += 8 + length_at(data, at)[0]
-        else:
-            self._advance(at - self.at)
-            return
-        self._advance(self.size - self.at + 1)  # the strings run past the end
-
-    def _string(self) -> str:
-        start = self.at + 8
-        self._advance(self._number("<Q"))
-        try:
-            return self.data[start : self.at].decode("utf-8")
-        except UnicodeDecodeError:
-            raise self._damaged("a name in it is not UTF-8") from None
-
-    def _number(self, form: str) -> int:
-        start = self.at
-        self._advance(struct.calcsize(form))
-        return int(struct.unpack_from(form, self.data, start)[0])
-
-    def _advance(self, n_bytes: int) -> None:
-        if n_bytes > self.size - self.at:
-            raise GgufError(
-                f"{self.path} is cut short or damaged: its header runs past its end ({self.size:,} bytes); "
-                "fetch or copy the file again"
-            )
-        self.at += n_bytes
-
-    def _damaged(self, what: str) -> GgufError:
-        return GgufError(f"{self.path} is damaged ({what}); fetch or copy the file again")
-
-
-def padded(position: int, alignment: int) -> int:
-    """The first multiple of `alignment` at or after `position`."""
-    return -(-position // alignment) * alignment
-
-
-def _n_bytes(shape: tuple[int, ...], element_type: int) -> int | None:
-    try:
-        block, block_bytes = GGML_QUANT_SIZES[GGMLQuantizationType(element_type)]
-    except (ValueError, KeyError):
-        return None
-    elements = 1
-    for dimension in shape:
-        elements *= dimension
-    return elements // int(block) * int(block_bytes)
-
-
-def _decode(raw: bytes, value_type: int) -> object:
-    value, _ = _decode_at(raw, 0, value_type)
-    return value
-
-
-def _decode_at(raw: bytes, at: int, value_type: int) -> tuple[object, int]:
-    if value_type in _SCALAR_FORMATS:
-        form = _SCALAR_FORMATS[value_type]
-        return struct.unpack_from(form, raw, at)[0], at + struct.calcsize(form)
-    if value_type == GGUFValueType.STRING:
-        (length,) = struct.unpack_from("<Q", raw, at)
-        end = at + 8 + length
-        return raw[at + 8 : end].decode("utf-8", errors="replace"), end
-    element_type, count = struct.unpack_from("<IQ", raw, at)
-    at += 12
-    elements = []
-    for _ in range(count):
-        element, at = _decode_at(raw, at, element_type)
-        elements.append(element)
-    return elements, at
+    def _split_number(self, key: str) -> int:
+        """A number about parts; 0 where the file has none."""
+        value = self.value(key)
+        return value if isinstance(value, int) else 0

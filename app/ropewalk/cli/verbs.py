@@ -12,6 +12,7 @@ VERBS: Mapping[str, str] = MappingProxyType(
     {
         "pull": "Fetch a GGUF model from a Hugging Face repository into the cache.",
         "bake": "Write a context extension into a copy of a GGUF file.",
+        "unbake": "Give back the GGUF file that a baked one was made from.",
         "inspect": "Show what a GGUF file's context plan is and where it runs.",
         "plan": "Show what a method would do to a model, pair by pair, and compare methods.",
         "methods": "List the context-extension methods and their options.",
