@@ -253,6 +253,14 @@ def fits(model: Model, params: ContextParams, beside: int) -> bool:
     return _need(model, params).total(params.n_ctx) + beside <= host.available_memory()
 
 
+def cache_bytes(model: Model, params: ContextParams) -> int | None:
+    """Bytes of keys and values that a context would hold under the model's plan, or without one.
+
+    None where the library does not say: a stock build, or a memory that is not made of these alone.
+    """
+    return model.kv_size(_native_params(model, params))
+
+
 def check_memory(model: Model, params: ContextParams) -> None:
     """Refuses a context that would not fit into the host's memory.
 

@@ -36,6 +36,7 @@ class Model:
         *,
         gpu_layers: int = -1,
         rpc_servers: Sequence[RpcAddress] = (),
+        without_weights: bool = False,
         on_progress: Callable[[float], bool] | None = None,
     ) -> Model:
         """Loads a GGUF file.
@@ -44,6 +45,7 @@ class Model:
             path: the file (of a split model, the first part).
             gpu_layers: layers to keep on the GPU; -1 for all, where there is one.
             rpc_servers: other machines, whose devices count as GPUs too.
+            without_weights: read no weight, and make no room for any: to ask how large contexts would be.
             on_progress: told the share loaded, 0 to 1; loading stops if it returns False.
 
         Raises:
@@ -58,6 +60,8 @@ class Model:
         _require_executed_plan(header)
         params = capi.llama_model_default_params()
         params.n_gpu_layers = gpu_layers
+        if without_weights:
+            params.no_alloc, params.load_mode = True, capi.LLAMA_LOAD_MODE_NONE  # a mapping asserts in it
         devices = rpc.devices_for_layers(rpc_servers) if rpc_servers else None
         if devices is not None:
             params.devices = ctypes.cast(devices, ctypes.c_void_p)
