@@ -131,10 +131,19 @@ def write_gguf(model: TinyModel, add_keys: Callable[[GGUFWriter], None]) -> None
 
 
 def write_gguf_of(
-    arch: str, path: Path, tensors: dict[str, Array], add_keys: Callable[[GGUFWriter], None]
+    arch: str,
+    path: Path,
+    tensors: dict[str, Array],
+    add_keys: Callable[[GGUFWriter], None],
+    *,
+    tensors_per_part: int = 0,
+    metadata_first: bool = False,
 ) -> None:
-    """The same of an architecture that no `TinyModel` describes."""
-    writer = GGUFWriter(str(path), arch)
+    """The same of an architecture that no `TinyModel` describes, or split into parts of so many tensors.
+
+    The `gguf` package names the parts; `metadata_first` leaves the first one without tensors.
+    """
+    writer = GGUFWriter(str(path), arch, split_max_tensors=tensors_per_part, small_first_shard=metadata_first)
     writer.add_name("tiny random model")  # with "phi3" in it, llama.cpp asks for Phi-3's vocabulary
     writer.add_file_type(0)
     _add_tokenizer(writer, _vocabulary())
