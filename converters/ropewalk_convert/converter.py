@@ -38,6 +38,7 @@ def convert_checkpoint(
     outtype: str = "auto",
     model_name: str | None = None,
     progress: Callable[[int, int], None] | None = None,
+    on_header: Callable[[], None] | None = None,
 ) -> None:
     """Write a checkpoint as the GGUF file that upstream's own command makes of it, key for key.
 
@@ -52,6 +53,8 @@ def convert_checkpoint(
         model_name: what `general.name` says; upstream's guess from the model card where None.
         progress: called a few times a second with bytes written and bytes in all; while the checkpoint is
             still being read that is 0 of the bytes of its weights. May raise to stop.
+        on_header: called once `out` has all that stands before the tensors' data, which takes seconds where
+            the data takes minutes. May raise to stop.
 
     Raises:
         SourceError: the checkpoint cannot be converted.
@@ -66,7 +69,7 @@ def convert_checkpoint(
     request = {
         "converter": str(converter_folder().resolve()),
         "folder": os.path.abspath(folder),  # noqa: PTH100  # a link keeps its name, which may name the model
-        "shown": str(folder),
+        "shown": str(folder) if folder.name else os.path.abspath(folder),  # noqa: PTH100
         "out": os.path.abspath(out),  # noqa: PTH100
         "outtype": outtype,
         "model_name": model_name,
@@ -80,6 +83,10 @@ def convert_checkpoint(
                 raise _ERRORS[message["error"]["kind"]](message["error"]["message"])
             if message.get("stage") == "done":
                 return
+            if message.get("stage") == "header":
+                if on_header is not None:
+                    on_header()
+                continue
             if progress is not None:
                 progress(message.get("done", 0), message.get("total", weight_bytes))
         end = child.end()

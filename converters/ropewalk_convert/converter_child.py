@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import os
 import signal
 import sys
 import traceback
@@ -33,6 +34,7 @@ def main(request: dict[str, Any], report: Callable[[dict[str, Any]], None]) -> N
         report: sends a message to the owner.
     """
     _die_with_owner()
+    os.chdir(request["converter"])  # whatever looks for files in the current folder finds none of a person's
     _find_upstream(Path(request["converter"]))
     from ropewalk_convert.converter_failures import explain  # noqa: PLC0415  # now it can be found
     from ropewalk_convert.converter_progress import ConversionProgress  # noqa: PLC0415
@@ -42,7 +44,7 @@ def main(request: dict[str, Any], report: Callable[[dict[str, Any]], None]) -> N
             _convert(request, progress)
     except Exception as error:
         traceback.print_exc()  # to the log
-        failure = explain(error, request["shown"], str(Path(request["out"]).parent))
+        failure = explain(error, Path(request["folder"]), request["shown"], str(Path(request["out"]).parent))
         report({"error": {"kind": failure.kind, "message": failure.message}})
     else:
         report({"stage": "done"})

@@ -1,4 +1,4 @@
-"""Why upstream's converter failed, as a sentence for people: what it raises, told apart by type and text.
+"""Why upstream's converter failed, as a sentence for people: what it raises, by its type and text.
 
 Upstream raises whatever is at hand, so much can only be told by its wording, which is that of the pinned
 release. Nothing is imported but the standard library: this also runs where torch could not be imported.
@@ -12,6 +12,7 @@ import re
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 from ropewalk_convert.converter_refusals import CheckpointCodeError, PickleRefusedError
@@ -42,22 +43,22 @@ class Failure:
     message: str
 
 
-def explain(error: BaseException, checkpoint: str, out_folder: str) -> Failure:
+def explain(error: BaseException, folder: Path, checkpoint: str, out_folder: str) -> Failure:
     """What to tell a person about an exception that ended a conversion.
 
     Args:
         error: the exception.
-        checkpoint: the checkpoint's folder, as the person called it.
+        folder: the checkpoint's.
+        checkpoint: what the person calls it.
         out_folder: the folder that was written to.
     """
-    chain = tuple(_chain(error))
-    for link in chain:  # a refusal may have made upstream try, and fail at, something else
+    for link in _with_contexts(error):  # a refusal may have made upstream try, and fail at, something else
         if isinstance(link, CheckpointCodeError):
             return Failure(
                 "source",
                 f"{checkpoint} can only be read with Python code that it brings along, and code from a "
-                "checkpoint is never run; look for a version of it in transformers' own format, often named "
-                f"after it with -hf at the end, or {_ANOTHER}",
+                "checkpoint is never run; look for a version of it in transformers' own format, often with "
+                "-hf at the end of its name, or for a GGUF file of it, which `ropewalk bake` can extend",
             )
         if isinstance(link, PickleRefusedError):
             return Failure(
@@ -65,11 +66,15 @@ def explain(error: BaseException, checkpoint: str, out_folder: str) -> Failure:
                 f"{checkpoint} has weights in pickle form, which can run code when it is read, and is never "
                 "read here; look for a version of it with safetensors",
             )
-    for look in (_architecture, _resources, _missing_package, _tokenizer, _weights, _config):
-        for link in chain:
-            failure = look(link, checkpoint, out_folder)
+    if "pre-tokenizer" in str(error) and not any(map(_VOCABULARY.fullmatch, _names(folder))):
+        return _without_tokenizer(checkpoint)  # transformers has made one up that is empty
+    cause: BaseException | None = error
+    while cause is not None:
+        for look in (_architecture, _resources, _missing_package, _tokenizer, _weights, _config):
+            failure = look(cause, checkpoint, out_folder)
             if failure is not None:
                 return failure
+        cause = cause.__cause__  # not its context: upstream tries one form of tokenizer after the other
     return Failure(
         "converter",
         f"llama.cpp's converter failed on {checkpoint} ({in_few_words(error)}); check that the checkpoint is "
@@ -89,7 +94,7 @@ def in_few_words(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
+def _with_contexts(error: BaseException) -> Iterator[BaseException]:
     seen: set[int] = set()
     link: BaseException | None = error
     while link is not None and id(link) not in seen:
@@ -122,8 +127,8 @@ def _resources(error: BaseException, checkpoint: str, out_folder: str) -> Failur
     if code in _DISK_FULL or (short and code is None):
         return Failure(
             "space",
-            f"the disk of {out_folder} filled up while {checkpoint} was converted; make room, or write to "
-            "another disk",
+            f"the disk of {out_folder} filled up{', or takes no file this large,' if short else ''} while "
+            f"{checkpoint} was converted; make room, or write to another disk",
         )
     if code == errno.EFBIG:
         return Failure(
@@ -166,13 +171,15 @@ def _tokenizer(error: BaseException, checkpoint: str, _: str) -> Failure | None:
             f"the tokenizer of {checkpoint} splits text in a way that llama.cpp does not know; if it was "
             "made from another model, put the tokenizer files of that one into it, else choose another model",
         )
-    missing = _missing_file(error)
-    if "tokenizer" in missing or "vocab" in missing or _NO_TOKENIZER.search(text):
+    if isinstance(error, AssertionError) and "vocab_size" in in_few_words(error):
         return Failure(
             "source",
-            f"{checkpoint} lacks the files of its tokenizer{f' ({missing})' if missing else ''}; fetch "
-            "them from where it comes from",
+            f"the tokenizer of {checkpoint} has more tokens than the vocab_size of its config.json; fetch "
+            "both anew",
         )
+    missing = _missing_file(error)
+    if "tokenizer" in missing or "vocab" in missing or _NO_TOKENIZER.search(text):
+        return _without_tokenizer(checkpoint, missing)
     if "ModelProto" in text or "sentencepiece" in text.lower():
         return Failure(
             "source",
@@ -181,6 +188,22 @@ def _tokenizer(error: BaseException, checkpoint: str, _: str) -> Failure | None:
     return None
 
 
+def _without_tokenizer(checkpoint: str, missing: str = "") -> Failure:
+    named = f" ({missing})" if missing else ""
+    return Failure(
+        "source",
+        f"{checkpoint} lacks the files of its tokenizer{named}; fetch them from where it comes from",
+    )
+
+
+def _names(folder: Path) -> tuple[str, ...]:
+    try:
+        return tuple(path.name for path in folder.iterdir())
+    except OSError:
+        return ()
+
+
+_VOCABULARY = re.compile(r".*(?:vocab|merges|tiktoken|tekken).*|.*tokenizer(?!_config).*\.(?:json|model).*")
 _NO_TOKENIZER = re.compile(
     r"Can't load tokenizer|Couldn't instantiate the backend tokenizer|Unable to load vocabulary|"
     r"Cannot find (?:Llama|GPT-?2)? ?\w* ?tokenizer",
@@ -244,6 +267,9 @@ def _config(error: BaseException, checkpoint: str, _: str) -> Failure | None:
         return Failure(
             "source", f"{checkpoint} lacks {missing}; fetch it from where the checkpoint comes from"
         )
+    if isinstance(error, KeyError) and "could not find any of" in str(error):
+        names = re.findall(r"'(\w+)'", str(error))
+        return Failure("source", f"the config.json of {checkpoint} lacks {' or '.join(names)}; fetch it anew")
     if isinstance(error, (json.JSONDecodeError, UnicodeDecodeError)):
         return Failure(
             "source",

@@ -44,6 +44,8 @@ class _Writer(Protocol):
 class ConversionProgress:
     """Reports `{"stage": "reading"}`, then `{"stage": "writing", "done": bytes, "total": bytes}`.
 
+    Between the two comes `{"stage": "header"}`, once: what stands before the tensors' data is in the file.
+
     Use it as a context manager around the conversion.
     """
 
@@ -92,6 +94,8 @@ class ConversionProgress:
         def infos_to_file(file_writer: _Writer) -> None:
             write_infos(file_writer)
             (file,) = file_writer.fout
+            file.flush()
+            self._report({"stage": "header"})
             total = sum(
                 file_writer.ggml_pad(info.nbytes, file_writer.data_alignment)
                 for tensors in file_writer.tensors

@@ -44,7 +44,7 @@ def guard_interpreter(checkpoint: Path) -> None:
     own = tuple(path for entry in sys.path for path in _both_names(Path(entry)) if path.startswith(foreign))
 
     def is_foreign(file: object) -> bool:
-        if not isinstance(file, str):
+        if not isinstance(file, str) or file.startswith("<"):  # <string>: no file
             return False
         path = os.path.abspath(file)  # noqa: PTH100  # called for all code that runs: quick, and no link followed
         return path.startswith(foreign) and not path.startswith(own)
@@ -75,21 +75,16 @@ def _both_names(folder: Path) -> tuple[str, ...]:
 
 
 def guard_libraries() -> None:
-    """Have transformers and torch refuse the checkpoint's code and pickles; before anything else of them.
-
-    transformers' auto classes bind some of these functions by name when they are imported, so they must not
-    have been yet.
-    """
+    """Have transformers and torch refuse the checkpoint's code and pickles; for good."""
     import torch  # noqa: PLC0415  # slow, and only in the child
     from transformers import dynamic_module_utils  # noqa: PLC0415
 
     for name in _RUNS_CODE:
-        getattr(dynamic_module_utils, name)  # a release without it must be looked at
-        setattr(dynamic_module_utils, name, _refuse_code)
-    dynamic_module_utils.resolve_trust_remote_code = _never_trust
+        _replace(getattr(dynamic_module_utils, name), _refuse_code)
+    _replace(dynamic_module_utils.resolve_trust_remote_code, _never_trust)
     torch.load = torch.serialization.load = torch.jit.load = _refuse_pickle
 
-    from transformers import AutoConfig, AutoTokenizer  # noqa: PLC0415  # they bind what was replaced
+    from transformers import AutoConfig, AutoTokenizer  # noqa: PLC0415
 
     for auto in (AutoConfig, AutoTokenizer):
         auto.from_pretrained = staticmethod(_without_trust(auto.from_pretrained))
@@ -102,6 +97,14 @@ _RUNS_CODE = (
     "create_dynamic_module",
     "init_hf_modules",
 )
+
+
+def _replace(function: Callable[..., object], by: Callable[..., object]) -> None:
+    """Replace a function of transformers in all of its modules that have it, under whatever name."""
+    for name, module in tuple(sys.modules.items()):
+        if name.startswith("transformers."):
+            for attribute in [known for known, value in vars(module).items() if value is function]:
+                setattr(module, attribute, by)
 
 
 def _refuse_code(*arguments: object, **_: object) -> NoReturn:
