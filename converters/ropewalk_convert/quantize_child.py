@@ -52,6 +52,7 @@ def main(request: Message, report: Report) -> None:
         os.fsencode(request["source"]), os.fsencode(request["out"]), ctypes.byref(parameters)
     )
     done.set()
+    capi.llama_log_set(capi.llama_log_callback(), ctypes.c_void_p(0))  # ours is about to be freed
     report({"status": int(status)})
 
 
