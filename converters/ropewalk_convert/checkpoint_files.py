@@ -54,6 +54,23 @@ class CheckpointFiles:
         return self.folder / _CONFIG
 
 
+def check_without_weights(folder: Path) -> str:
+    """Check all of a checkpoint but its weights, which may not be there yet.
+
+    Returns:
+        What it is converted as: the architecture of its `config.json`.
+
+    Raises:
+        SourceError, ConverterError, ExtraMissingError: as `read_checkpoint_files`.
+    """
+    names = names_in(folder)
+    path = folder / _CONFIG
+    name = architecture(read_json_object(path), path)
+    check_known(name, known_architectures(), path)
+    check_tokenizer(folder, names, name)
+    return name
+
+
 def read_checkpoint_files(folder: Path) -> CheckpointFiles:
     """Check that a folder holds all of a checkpoint that llama.cpp's converter can convert.
 

@@ -51,6 +51,11 @@ def is_repo_name(repo: str) -> bool:
     return repo.count("/") == 1
 
 
+def repo_url(repo: str) -> str:
+    """The page of a repository, OWNER/NAME."""
+    return f"{constants.ENDPOINT}/{repo}"
+
+
 def list_files(repo: str, revision: str | None = None) -> RepositoryFiles:
     """Ask the hub which files a repository has.
 

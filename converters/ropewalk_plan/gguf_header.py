@@ -135,8 +135,12 @@ class GgufHeader:
         return replace(files[0], other_parts=tuple(files[1:]))
 
     @classmethod
-    def read_file(cls, path: Path) -> GgufHeader:
+    def read_file(cls, path: Path, *, whole: bool = True) -> GgufHeader:
         """Read the layout of one file, whether or not it is a part of something.
+
+        Args:
+            path: the file.
+            whole: refuse it where tensors' data is missing; not so while it is still being written.
 
         Raises:
             GgufError: see `read`.
@@ -150,7 +154,7 @@ class GgufHeader:
                 if size < len(MAGIC):
                     raise GgufError(f"{path} is not a GGUF file: it has only {size} bytes")
                 with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                    layout = Parser(path, data).layout()
+                    layout = Parser(path, data).layout(whole=whole)
             return cls(path=path, **{name.name: getattr(layout, name.name) for name in fields(layout)})
         except FileNotFoundError:
             raise GgufError(f"{path} does not exist; check the path") from None
@@ -202,7 +206,7 @@ class GgufHeader:
         """A small F32 tensor's numbers, flat; None where the model has none of that name.
 
         Raises:
-            GgufError: the tensor is not F32.
+            GgufError: the tensor is not F32, or its data is not there yet.
         """
         for part in self.other_parts:
             if name in part.tensors:
@@ -214,7 +218,10 @@ class GgufHeader:
             raise GgufError(f"{self.path}: the tensor {name} is not F32, as llama.cpp requires it to be")
         with self.path.open("rb") as file:
             file.seek(self.data_start + tensor.offset)
-            return np.frombuffer(file.read(tensor.n_bytes), dtype="<f4").astype(np.float32)
+            raw = file.read(tensor.n_bytes)
+        if len(raw) < tensor.n_bytes:
+            raise GgufError(f"{self.path} is cut short in its tensor {name}; fetch or copy the file again")
+        return np.frombuffer(raw, dtype="<f4").astype(np.float32)
 
     def _split_number(self, key: str) -> int:
         """A number about parts; 0 where the file has none."""

@@ -98,8 +98,12 @@ class Parser:
         self.size = len(data)
         self.at = 0
 
-    def layout(self) -> Layout:
-        """The layout of the whole file; raises `GgufError`."""
+    def layout(self, *, whole: bool = True) -> Layout:
+        """The layout of the file; raises `GgufError`.
+
+        Args:
+            whole: whether all tensors' data must be there.
+        """
         if self.data[: len(MAGIC)] != MAGIC:
             raise GgufError(f"{self.path} is not a GGUF file; name a file that llama.cpp can load")
         self.at = len(MAGIC)
@@ -119,7 +123,7 @@ class Parser:
         data_start = padded(self.at, alignment)
         ends = [data_start + t.offset + (t.n_bytes or 0) for t in tensors.values()]
         needed = max(ends, default=self.at)
-        if needed > self.size:
+        if needed > self.size and whole:
             raise GgufError(
                 f"{self.path} is cut short: it has {self.size:,} bytes and its tensors need {needed:,}; "
                 "fetch or copy the file again"

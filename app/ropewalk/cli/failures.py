@@ -8,7 +8,7 @@ from ropewalk.engine import DoesNotFitError, ModelLoadError
 from ropewalk.evaluation.passkey_prompt import PromptLengthError
 from ropewalk.sessions import TooLongError
 from ropewalk.wording.errors import sentence
-from ropewalk_convert.errors import SourceError, TargetError
+from ropewalk_convert.errors import SourceError, SpaceError, TargetError
 from ropewalk_plan import PlanError
 
 FAILED, USAGE, BAD_INPUT, DOES_NOT_FIT, NOT_PATCHED = 1, 2, 3, 4, 5
@@ -27,6 +27,7 @@ _EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (  # the first that f
     (DoesNotFitError, DOES_NOT_FIT),
     (TooLongError, DOES_NOT_FIT),
     (MemoryError, DOES_NOT_FIT),
+    (SpaceError, DOES_NOT_FIT),
     (ModelLoadError, BAD_INPUT),
     (SourceError, BAD_INPUT),
     (DocumentError, BAD_INPUT),

@@ -50,7 +50,7 @@ def _with_choice(verb: Verb, *, required: bool) -> Verb:
     ) -> None:
         choice = None
         if method is not None and target_length is not None:
-            choice = MethodChoice(method, train_length, target_length, _by_name(method_option))
+            choice = MethodChoice(method, train_length, target_length, by_name(method_option))
         elif method is not None or target_length is not None or train_length is not None or method_option:
             missing = "--method" if method is None else "--target-length"
             raise click.UsageError(f"Missing option '{missing}'", click.get_current_context())
@@ -89,7 +89,8 @@ def _with_choice(verb: Verb, *, required: bool) -> Verb:
     return decorated
 
 
-def _by_name(assignments: tuple[str, ...]) -> dict[str, str]:
+def by_name(assignments: tuple[str, ...]) -> dict[str, str]:
+    """`NAME=VALUE` assignments, each name once."""
     options: dict[str, str] = {}
     for assignment in assignments:
         name, equals, value = assignment.partition("=")

@@ -11,6 +11,7 @@ import click
 VERBS: Mapping[str, str] = MappingProxyType(
     {
         "pull": "Fetch a GGUF model from a Hugging Face repository into the cache.",
+        "convert": "Make a GGUF file of a Hugging Face checkpoint, with a context extension in it.",
         "bake": "Write a context extension into a copy of a GGUF file.",
         "unbake": "Give back the GGUF file that a baked one was made from.",
         "inspect": "Show what a GGUF file's context plan is and where it runs.",
