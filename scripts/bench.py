@@ -15,6 +15,7 @@ from pathlib import Path
 _ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(_ROOT / "tests"))  # the tiny models of the tests, for the proof of identity
 
+from benchmark.baking import measure_bake  # noqa: E402
 from benchmark.bench import Bench  # noqa: E402
 from benchmark.child import Libraries  # noqa: E402
 from benchmark.decode_at_depth import measure_decode  # noqa: E402
@@ -28,6 +29,7 @@ from benchmark.stock_library import ensure_stock_library  # noqa: E402
 from benchmark.stream import measure_stream  # noqa: E402
 from benchmark.window_plan import WINDOWS, WindowPlan  # noqa: E402
 from benchmark.windows import measure_windows  # noqa: E402
+from provision.cache import cache_dir  # noqa: E402
 from provision.demo_model import model_path  # noqa: E402
 from provision.failure import FAILED, INTERRUPTED, USAGE, ProvisionError, run_main  # noqa: E402
 from ropewalk.backend.host import available_cores  # noqa: E402
@@ -35,7 +37,7 @@ from ropewalk.evaluation.results import write_json  # noqa: E402
 
 PAGE = _ROOT / "docs" / "benchmarks.md"
 _QUICK = ("identity", "nodes", "plans")
-_ALL = (*_QUICK, "windows", "decode", "flash-attention", "stream")
+_ALL = (*_QUICK, "windows", "decode", "flash-attention", "stream", "bake")
 _FLASH = {"off": (False,), "on": (True,), "both": (False, True)}
 _NOT_IN_THE_COMMAND = ("what", "json", "page", "jobs")
 _BAD_INPUT = 3
@@ -57,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--pairs",
         type=int,
-        help="rounds (default: 21 of plans and decode, 3 of windows, 5 of flash-attention)",
+        help="rounds (default: 21 of plans and decode, 3 of windows, 5 of flash-attention and bake)",
     )
     add(
         "--tokens",
@@ -75,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--target-length", type=int, help="of stream (default: the train length)")
     add("--times", type=int, default=10, help="of stream: target lengths that are read (default: 10)")
+    add("--gigabytes", type=float, default=3.0, help="of bake: the size of the file (default: 3)")
     add("--json", type=Path, metavar="FILE", help="write every measured number there")
     add("--page", action="store_true", help="put the tables into docs/benchmarks.md")
     return parser
@@ -179,6 +182,13 @@ def _measure(what: str, bench: Bench, given: argparse.Namespace) -> Outcome:
             tokens=_or(given.tokens, 16_384),
             flash_attention=given.flash_attn == "on",
             plan=windows(),
+        )
+    if what == "bake":
+        return measure_bake(
+            bench,
+            folder=cache_dir() / "bench",
+            n_bytes=round(given.gigabytes * 1e9),
+            pairs=_or(given.pairs, 5),
         )
     if what == "stream":
         return measure_stream(

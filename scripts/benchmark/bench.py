@@ -78,6 +78,11 @@ class Bench:
         )
 
     @property
+    def processor(self) -> str:
+        """The processor's name and its cores."""
+        return _processor()
+
+    @property
     def where(self) -> str:
         """The machine, the model and the library in a sentence."""
         return (
