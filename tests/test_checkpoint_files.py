@@ -13,7 +13,12 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from checkpoint_folders import INDEX, arrays, write_folder, write_json
-from ropewalk_convert.checkpoint_files import CheckpointFiles, converted_bytes, read_checkpoint_files
+from ropewalk_convert.checkpoint_files import (
+    CheckpointFiles,
+    check_without_weights,
+    converted_bytes,
+    read_checkpoint_files,
+)
 from ropewalk_convert.errors import SourceError
 from ropewalk_convert.upstream_source import converter_folder
 
@@ -288,6 +293,30 @@ class TestOtherKinds:
     def test_types_that_are_not_read(self, folder: Path) -> None:
         save_file({**arrays(), "packed.weight": np.ones(4, np.uint32)}, folder / "model.safetensors")
         assert "packed.weight as U32" in refusal(folder)
+
+
+class TestWithoutWeights:
+    """What is known before gigabytes are fetched."""
+
+    def test_a_sound_one(self, folder: Path) -> None:
+        (folder / "model.safetensors").unlink()
+        assert check_without_weights(folder) == "LlamaForCausalLM"
+
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            (lambda at: (at / "tokenizer.json").unlink(), "no tokenizer"),
+            (lambda at: (at / "config.json").unlink(), "config.json is missing"),
+            (lambda at: (at / "config.json").rename(at / "adapter_config.json"), "holds only an adapter"),
+            (lambda at: write_json(at / "config.json", {"architectures": ["X"]}), "does not know"),
+            (lambda at: write_folder(at, {"quantization_config": {"quant_method": "awq"}}), "with awq"),
+        ],
+    )
+    def test_refused(self, folder: Path, change: Change, words: str) -> None:
+        change(folder)
+        (folder / "model.safetensors").unlink()
+        with pytest.raises(SourceError, match=words):
+            check_without_weights(folder)
 
 
 class TestQuantized:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 import os
@@ -28,6 +27,7 @@ from ropewalk.cli.kv_sizes import KV_TYPES, table_lengths
 from ropewalk.cli.run import run
 from ropewalk.wording.files import file_type_name
 from ropewalk_plan import GgufHeader
+from split_models import write_split_model
 from tiny_models import PIECES, TinyModel, add_hyperparameters, write_gguf_of, write_tiny_model
 from tiny_other_memories import write_tiny_lfm2
 
@@ -264,19 +264,13 @@ class TestOrigin:
         assert file_type_name(999) == "type 999"
 
 
-def test_a_split_model(ropewalk: Ropewalk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    whole.mkdir()
-    parts.mkdir()
-    write_tiny_model(whole / "model.gguf", train_length=512)
-    monkeypatch.setattr("tiny_models.GGUFWriter", functools.partial(GGUFWriter, split_max_tensors=8))
-    write_tiny_model(parts / "model.gguf", train_length=512)
-    files = sorted(parts.iterdir())
-    assert len(files) > 1
-    said, alone = inspected(ropewalk, files[0]), inspected(ropewalk, whole / "model.gguf")
-    assert said["files"] == [str(path) for path in files]
+def test_a_split_model(ropewalk: Ropewalk, tmp_path: Path) -> None:
+    model = write_split_model(tmp_path)
+    assert len(model.parts) > 1
+    said, alone = inspected(ropewalk, model.parts[0]), inspected(ropewalk, model.whole)
+    assert said["files"] == [str(path) for path in model.parts]
     assert said["memory"] == alone["memory"]
-    assert f"in {len(files)} parts" in ropewalk("inspect", files[0]).stdout
+    assert f"in {len(model.parts)} parts" in ropewalk("inspect", model.parts[0]).stdout
 
 
 @pytest.mark.parametrize("name", ["mödel 模型.gguf", "$(x) 'q'.gguf"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,9 +66,9 @@ def check_without_weights(folder: Path) -> str:
     """
     names = names_in(folder)
     path = folder / _CONFIG
-    name = architecture(read_json_object(path), path)
-    check_known(name, known_architectures(), path)
+    config, name = _read_config(folder, names)
     check_tokenizer(folder, names, name)
+    read_packing(config, name, path, ())
     return name
 
 
@@ -81,11 +82,7 @@ def read_checkpoint_files(folder: Path) -> CheckpointFiles:
     """
     names = names_in(folder)
     path = folder / _CONFIG
-    if _CONFIG not in names and (instead := nothing_to_convert(folder, names)) is not None:
-        raise instead
-    config = read_json_object(path)
-    name = architecture(config, path)
-    check_known(name, known_architectures(), path)
+    config, name = _read_config(folder, names)
     weights = read_checkpoint_weights(folder)
     packing = read_packing(config, name, path, weights.tensors)
     check_tokenizer(folder, names, name)
@@ -101,6 +98,17 @@ def read_checkpoint_files(folder: Path) -> CheckpointFiles:
         vocabulary_bytes=vocabulary_bytes(folder, names),
         n_vocab=n_vocab if isinstance(n_vocab, int) and n_vocab > 0 else 0,
     )
+
+
+def _read_config(folder: Path, names: Sequence[str]) -> tuple[dict[str, object], str]:
+    """A folder's `config.json`, and the architecture that it is converted as."""
+    if _CONFIG not in names and (instead := nothing_to_convert(folder, names)) is not None:
+        raise instead
+    path = folder / _CONFIG
+    config = read_json_object(path)
+    name = architecture(config, path)
+    check_known(name, known_architectures(), path)
+    return config, name
 
 
 def converted_bytes(files: CheckpointFiles, outtype: str) -> int:
