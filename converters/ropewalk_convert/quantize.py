@@ -85,7 +85,7 @@ def quantize(
 
 
 def _failure(failure: str, wanted: Quantization, named: str) -> BakeError:
-    if "invalid data" in failure or "validation failed" in failure:
+    if "invalid data" in failure:
         return SourceError(
             f"{named} has weights that are no finite numbers ({failure}); fetch or convert the model again"
         )
