@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import platformdirs
 import pytest
 
 from tiny_models import CHATML_TEMPLATE, write_tiny_model
+
+if TYPE_CHECKING:
+    from shared_conversions import SharedConversions
 
 REAL_MODEL = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
@@ -40,6 +46,16 @@ def real_model() -> Path:
             pytest.skip(message)
         pytest.fail(message)
     return path
+
+
+@pytest.fixture(scope="session")
+def shared_conversions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedConversions]:
+    """Tiny checkpoints, and what `ropewalk convert --method none` makes of them."""
+    from shared_conversions import SharedConversions
+
+    folder = tmp_path_factory.mktemp("conversions")
+    yield SharedConversions(folder)
+    shutil.rmtree(folder)  # hundreds of megabytes, most of them real vocabularies
 
 
 @pytest.fixture(scope="session")

@@ -85,7 +85,8 @@ def write_checkpoint(
         config: values of `config.json` that replace those above.
         shards: files that the weights are spread over, with an index where there are several.
         dtype: "float32", "bfloat16" or "float16".
-        tokenizer: a folder with the tokenizer's files; its `tokenizer.json` says how many tokens there are.
+        tokenizer: a folder with the tokenizer's files, `folder` itself too; its `tokenizer.json` says how
+            many tokens there are.
 
     Returns:
         `folder`.
@@ -102,7 +103,7 @@ def write_checkpoint(
     if shards > 1:
         _split(folder, shards)
     for name in TOKENIZER_FILES:
-        if (tokenizer / name).exists():
+        if tokenizer != folder and (tokenizer / name).exists():
             shutil.copyfile(tokenizer / name, folder / name)
     return folder
 
