@@ -1,8 +1,8 @@
 """Real byte-pair tokenizers in Hugging Face's form, rebuilt from the vocabularies in llama.cpp's source.
 
 Upstream's converter knows a tokenizer by the ids it makes of one text, and refuses one that it does not know.
-So tests of it need real ones. llama.cpp's source has the tokens, their types and the merges of some; what is not
-in those files is how text is cut before merging, and that is stated here for each.
+So tests of it need real ones. llama.cpp's source has the tokens, their types and the merges of some; what is
+not in those files is how text is cut before merging, and that is stated here for each.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`ropewalk convert --method none` of the cases in `checkpoint_cases`, made once for all tests that look at them."""
+"""`ropewalk convert --method none` of the cases in `checkpoint_cases`, made once for all tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parts of llama.cpp's pinned source: vocabularies that the wheel leaves out, and its converter as it is there.
+"""Parts of llama.cpp's pinned source: vocabularies that the wheel leaves out, and its own converter.
 
 They come from the source distribution that set-up built the library from. Its archive stays in the user's
 cache; where it was removed from there, it is downloaded again as set-up does it.

@@ -21,7 +21,7 @@ for command in commands:
     sys.argv = [script, *command]
     runpy.run_path(script, run_name="__main__")
 """
-"""Runs the script once for each command line, as `python SCRIPT ...` would; torch is imported once for all."""
+"""Runs the script once for each command line, as `python SCRIPT ...` would; torch is imported once."""
 
 
 @dataclass(frozen=True)
