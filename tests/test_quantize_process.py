@@ -85,7 +85,7 @@ def test_an_abort_is_reported_with_its_last_words(
     model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Some types make ggml abort without importance, which our own checks would find out before."""
-    monkeypatch.setattr(quantize_preview, "check_quantization", lambda wanted: None)
+    monkeypatch.setattr(quantize_preview, "check_quantization", lambda _: None)
     monkeypatch.setattr(quantize_preview, "check_tensors", lambda *_: [])
     with pytest.raises(QuantizeError) as reported:
         quantize(model.path, tmp_path / "out.gguf", Quantization("F16", token_embedding_type="IQ2_XXS"))

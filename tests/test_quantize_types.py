@@ -9,7 +9,7 @@ import pytest
 
 from quantizer_calls import call, changes_of, logs_of, wide_model
 from ropewalk.backend.library import ggml
-from ropewalk_convert.errors import QuantizeError
+from ropewalk_convert.errors import QuantizeError, SourceError
 from ropewalk_convert.quantization import (
     Quantization,
     check_quantization,
@@ -111,6 +111,11 @@ def test_another_name_is_refused_with_the_list(name: str) -> None:
 def test_what_cannot_be_is_refused_before_any_work(wanted: Quantization, why: str) -> None:
     with pytest.raises(QuantizeError, match=why):
         check_quantization(wanted)
+
+
+def test_an_importance_matrix_is_read_before_any_work(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="does not exist; check the path of the importance matrix"):
+        check_quantization(Quantization("Q4_K_M", imatrix=tmp_path / "none.gguf"))
 
 
 def test_a_single_tensors_type_has_to_be_known() -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ropewalk_convert.errors import QuantizeError
+from ropewalk_convert.imatrix import ImportanceMatrix, read_imatrix
 from ropewalk_convert.quantization_types import (
     ALIASES,
     FILE_TYPES,
@@ -101,10 +102,14 @@ def parse_tensor_type(text: str) -> str:
     return name
 
 
-def check_quantization(wanted: Quantization) -> None:
+def check_quantization(wanted: Quantization) -> ImportanceMatrix | None:
     """Check what can be checked before there is a file: call it before any work is done.
 
+    Returns:
+        The importance matrix, read.
+
     Raises:
+        SourceError: the importance matrix cannot be read.
         QuantizeError: the type needs an importance matrix and there is none, or the wishes contradict.
     """
     _check_importance(wanted)
@@ -124,6 +129,7 @@ def check_quantization(wanted: Quantization) -> None:
             raise QuantizeError(
                 f"{pattern!r} is no regular expression ({error}); write e.g. ffn_down, or blk\\.[01]\\.attn_v"
             ) from None
+    return None if wanted.imatrix is None else read_imatrix(wanted.imatrix)
 
 
 def _check_importance(wanted: Quantization) -> None:

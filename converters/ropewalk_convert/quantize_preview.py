@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ropewalk_convert.errors import BakeError, QuantizeError, SourceError
-from ropewalk_convert.imatrix import ImportanceMatrix, read_imatrix
+from ropewalk_convert.imatrix import ImportanceMatrix
 from ropewalk_convert.quantization import Quantization, check_quantization
 from ropewalk_convert.quantize_checks import check_rows, check_tensors
 from ropewalk_convert.quantizer import NewKey, run_quantizer
@@ -55,13 +55,12 @@ def preview(source: Path, wanted: Quantization, *, called: str) -> QuantizePrevi
             the one does not belong to the other.
         QuantizeError: the wishes cannot be met for this file.
     """
-    check_quantization(wanted)
+    matrix = check_quantization(wanted)
     try:
         header = GgufHeader.read(source)
     except GgufError as error:
         raise SourceError(str(error).replace(str(source), called)) from error
     check_rows(header, wanted, called)
-    matrix = None if wanted.imatrix is None else read_imatrix(wanted.imatrix)
     keys = _new_keys(header, matrix)
     run = run_quantizer(source, source, wanted, keys, dry_run=True, called=called)
     if run.failure is not None:
