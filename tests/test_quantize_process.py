@@ -20,6 +20,8 @@ from ropewalk_convert.quantize import quantize
 from test_reporting_child import is_running, wait_until_gone
 from tiny_models import TinyModel
 
+pytestmark = pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks children up in /proc")
+
 SLOW_TYPE = "IQ2_S"
 """Its tables alone take ggml seconds, so that there is time to get in between."""
 
