@@ -16,7 +16,7 @@ import pytest
 from cli_running import environment
 from gguf_files import write_rope_keys
 from ropewalk_convert import SourceError, TargetError, bake
-from ropewalk_convert.whole_file import written_whole
+from ropewalk_convert.whole_file import written_set, written_whole
 from ropewalk_plan import GgufError, GgufHeader, read_plan
 
 
@@ -84,13 +84,13 @@ def test_a_target_that_appears_in_the_last_moment_stays(
 ) -> None:
     """After the last look at the name, and before it is given: the giving itself has to ask."""
     target = folder / "out.gguf"
-    sync = os.fsync
+    link = os.link
 
-    def someone_else(descriptor: int) -> None:
-        sync(descriptor)
+    def someone_else(source: Path, name: Path) -> None:
         target.write_bytes(b"precious")
+        link(source, name)
 
-    monkeypatch.setattr(os, "fsync", someone_else)
+    monkeypatch.setattr(os, "link", someone_else)
     with (
         pytest.raises(TargetError, match="appeared meanwhile"),
         written_whole(target, force=False, needed=1) as file,
@@ -98,6 +98,32 @@ def test_a_target_that_appears_in_the_last_moment_stays(
         file.write(b"x")
     assert target.read_bytes() == b"precious"
     assert [p.name for p in folder.iterdir()] == ["out.gguf"]
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_what_replaces_a_file_is_on_the_disk_before(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, existing: bool
+) -> None:
+    """A power failure must not take both; a new file is the system's to write, as that of `cp`."""
+    targets = [folder / "a.gguf", folder / "b.gguf"]
+    if existing:
+        targets[1].write_bytes(b"precious")
+    synced: list[int] = []
+    sync = os.fsync
+
+    def watched(descriptor: int) -> None:
+        if len(synced) < len(targets):
+            assert not targets[0].exists() and targets[1].read_bytes() == b"precious"
+        synced.append(os.fstat(descriptor).st_ino)
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    with written_set(targets, force=True, needed=2) as files:
+        for file in files:
+            file.write(b"x")
+        inodes = [file.path.stat().st_ino for file in files]
+    assert synced[:2] == (inodes if existing else [])
+    assert [target.read_bytes() for target in targets] == [b"x", b"x"]
 
 
 @pytest.mark.parametrize("taken", [False, True])

@@ -10,7 +10,7 @@ import pytest
 
 import bench
 from benchmark import baking
-from benchmark.baking import BAKE, CHECK, COPY, COPY_AND_SYNC, UNBAKE, Took
+from benchmark.baking import BASES, COPY, COPY_AND_SYNC, Took
 from benchmark.bench import Bench
 from benchmark.child import Libraries
 from provision.failure import run_main
@@ -32,18 +32,18 @@ def test_every_command_is_run_in_every_round(
     assert run_main(bench.main) == 0
     record = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["bake"]
     assert record["bytes"] > 2_000_000
-    assert set(record["runs"]) == {COPY, COPY_AND_SYNC, BAKE, CHECK, UNBAKE}
+    assert set(record["runs"]) == {COPY, COPY_AND_SYNC, *BASES}
     for runs in (*record["runs"].values(), record["start_up"]):
         assert len(runs) == 1
         assert runs[0]["seconds"] > 0
-    for name in (BAKE, CHECK, UNBAKE):
+    for name in BASES:
         assert record["runs"][name][0]["anonymous_bytes"] > 5_000_000, "an interpreter with NumPy takes more"
     assert "| bake |" in capfd.readouterr().out
     assert list((tmp_path / "ropewalk" / "bench").iterdir()) == []
 
 
 def test_what_is_too_slow_or_too_large_fails() -> None:
-    runs = {name: [Took(1.0), Took(2.0)] for name in (COPY, COPY_AND_SYNC, BAKE, CHECK, UNBAKE)}
+    runs = {name: [Took(1.0), Took(2.0)] for name in (COPY, COPY_AND_SYNC, *BASES)}
     machine = Bench(Libraries(None), {}, Path("m.gguf"), 1)
 
     def failure(**changed: list[Took]) -> str:

@@ -164,7 +164,7 @@ def _write(writing: _Writing, plan: ContextPlan | None) -> BakeResult:
         written_header = _read_back(files, plan, card, changes)
         if writing.check:
             for file in files:
-                file.settle()
+                file.sync()
             check_weights(source, written_header, changes.tensors, done.add)
     return BakeResult(
         plan=plan,

@@ -56,7 +56,7 @@ class GgufCopy:
             write: takes the next bytes of the copy, which change after it returns.
 
         Yields:
-            The bytes written so far, after every chunk.
+            The bytes written so far, now and then and at the end.
         """
         return write_pieces(self._pieces, self._source.path, write)
 

@@ -9,8 +9,10 @@ from pathlib import Path
 
 from ropewalk_convert.errors import SourceError
 
-CHUNK = 1 << 20
+CHUNK = 1 << 18
 """Bytes read and written at a time: few enough to stay in a processor's cache."""
+
+_CHUNKS_BETWEEN_REPORTS = 16
 
 
 @dataclass(frozen=True)
@@ -77,15 +79,19 @@ def write_pieces(
         write: takes the next bytes, which change after it returns.
 
     Yields:
-        The bytes written so far, after every chunk.
+        The bytes written so far, after every few chunks and at the end.
 
     Raises:
         SourceError: the source cannot be read, or has become shorter.
     """
-    done = 0
+    done = told = 0
     for chunk in chunks(pieces, source):
         write(chunk)
         done += len(chunk)
+        if done - told >= _CHUNKS_BETWEEN_REPORTS * CHUNK:
+            told = done
+            yield done
+    if done > told:
         yield done
 
 

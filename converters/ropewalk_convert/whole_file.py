@@ -1,4 +1,9 @@
-"""Files that appear under their name only when they are whole."""
+"""Files that appear under their name only when they are whole.
+
+What replaces another file is on the disk before that goes, so that one of the two outlasts even a power
+failure. A new file is handed to the system, as `cp` does it, and its source is still there should the machine
+fail in the next seconds.
+"""
 
 from __future__ import annotations
 
@@ -41,17 +46,18 @@ class WholeFile:
         """Hand everything written to the system; raises as `write` does."""
         with explained(self._target, self._needed):
             self._file.flush()
+            os.close(os.dup(self._file.fileno()))  # network file systems tell of a full disk at a close
 
-    def settle(self) -> None:
-        """Have everything written on the disk, whatever happens to the machine; raises as `write` does.
-
-        The file stays open, and so marked as being written until it has its name, where that can be.
-        """
+    def sync(self) -> None:
+        """Have everything written on the disk, whatever happens to the machine; raises as `write` does."""
         with explained(self._target, self._needed):
             self._file.flush()
             os.fsync(self._file.fileno())
-            if os.name == "nt":  # where open files cannot be renamed
-                self._file.close()
+
+    def release(self) -> None:
+        """Let the file be renamed where open ones cannot be; elsewhere it stays open, and so locked."""
+        if os.name == "nt":
+            self._file.close()
 
 
 @contextmanager
@@ -71,13 +77,15 @@ def written_whole(target: Path, *, force: bool, needed: int) -> Iterator[WholeFi
     """
     with _temporary(target, needed) as file:
         yield file
-        file.settle()
+        replacing = force and target.exists()
+        _settle(file, durable=replacing)
         with explained(target, needed):
             if force:
                 file.path.replace(target)
             else:
                 _publish_new(file.path, target)
-        _sync_folder(target.parent)
+        if replacing:
+            _sync_folder(target.parent)
 
 
 @contextmanager
@@ -104,10 +112,20 @@ def written_set(targets: Sequence[Path], *, force: bool, needed: int) -> Iterato
     with ExitStack() as temporaries:
         files = tuple(temporaries.enter_context(_temporary(target, needed)) for target in targets)
         yield files
+        replacing = force and any(target.exists() for target in targets)
         for file in files:
-            file.settle()
+            _settle(file, durable=replacing)
         _publish_all({file.path: target for file, target in zip(files, targets, strict=True)}, force, needed)
-        _sync_folder(targets[0].parent)
+        if replacing:
+            _sync_folder(targets[0].parent)
+
+
+def _settle(file: WholeFile, *, durable: bool) -> None:
+    """End the writing of a file that is about to get its name."""
+    file.flush()
+    if durable:
+        file.sync()
+    file.release()
 
 
 @contextmanager
