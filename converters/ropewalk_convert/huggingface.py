@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, field
@@ -47,6 +48,7 @@ _DIRECT = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
 """Types that llama.cpp's converter writes by itself."""
 
 _SIXTEEN_BITS = "auto"
+_WIDE = ("F32", "F64")  # safetensors' names of types that lose something in 16 bits
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,7 @@ def convert(
     files = read_checkpoint_files(checkpoint.folder)
     own = _own_method(checkpoint.folder, wanted.method)
     made = check_target(target, source=checkpoint.folder, force=force)
-    outtype, quantization = _types(wanted.quantization)
+    outtype, quantization = _types(files, wanted.quantization)
     check_space(made, _room(files, outtype, quantization))
     warnings: tuple[str, ...] = ()
     with ExitStack() as temporaries:
@@ -221,8 +223,8 @@ def _own_method(folder: Path, method: str) -> CheckpointMethod | None:
         raise SourceError(f"{error}, or convert it without its method, with --method none") from error
 
 
-def _types(wanted: Quantization | None) -> tuple[str, Quantization | None]:
-    """The type that the converter writes, and what is left for the quantizer."""
+def _types(files: CheckpointFiles, wanted: Quantization | None) -> tuple[str, Quantization | None]:
+    """The type that the converter writes, and what is left for the quantizer, which is given all there is."""
     if wanted is None:
         return _SIXTEEN_BITS, None
     special = (
@@ -230,7 +232,14 @@ def _types(wanted: Quantization | None) -> tuple[str, Quantization | None]:
     )
     if wanted.type in _DIRECT and not special:
         return _DIRECT[wanted.type], None
-    return _SIXTEEN_BITS if wanted.type != "F32" else "f32", wanted
+    wide = wanted.type == "F32" or 2 * _wide_weights(files) > files.n_parameters
+    return _DIRECT["F32"] if wide else _SIXTEEN_BITS, wanted
+
+
+def _wide_weights(files: CheckpointFiles) -> int:
+    """How many weights of the matrices lose something in 16 bits; a router alone does not widen a model."""
+    matrices = (tensor for tensor in files.tensors if tensor.dtype in _WIDE and len(tensor.shape) > 1)
+    return sum(math.prod(tensor.shape) for tensor in matrices)
 
 
 def _room(files: CheckpointFiles, outtype: str, quantization: Quantization | None) -> int:
