@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import pickle
@@ -23,6 +24,7 @@ from converter_cases import (
 from ropewalk_plan import GgufHeader
 from tiny_checkpoints import write_checkpoint
 
+_RANKS = b"".join(base64.b64encode(bytes([byte])) + b" %d\n" % byte for byte in range(256))
 _TOKENIZER = ("tokenizer*", "special_tokens_map.json")
 
 
@@ -71,6 +73,15 @@ def conversions(folder: Path) -> dict[str, Conversion]:
         ("nemotron", "NemotronHForCausalLM", {"model_type": "nemotron_h"}),
     ):
         bring_code(bare(name, architecture, **values))
+    first_qwens: tuple[tuple[str, bytes, dict[str, object]], ...] = (
+        ("qwen-of-bytes", _RANKS, {}),
+        ("qwen-that-sees", _RANKS, {"visual": {}}),
+        ("qwen-cut-short", _RANKS[:1000], {}),
+        ("qwen-without-its-end", _RANKS[: _RANKS.index(b" 250")] + b" 250\n", {}),
+    )
+    for name, ranks, more in first_qwens:
+        qwen = bring_code(bare(name, "QWenLMHeadModel", model_type="qwen", **more))
+        (qwen / "qwen.tiktoken").write_bytes(ranks)
     pickled = changed("pickled", "*.safetensors", "*.index.json")
     (pickled / "pytorch_model.bin").write_bytes(pickle.dumps(_LeavesMarker(pickled / MARKER)))
     changed("unknown", architectures=["NobodyForCausalLM"])
@@ -120,9 +131,18 @@ _SENTENCES = {
         "the end of its name, or for a GGUF file of it, which `ropewalk bake` can extend",
     ),
     **dict.fromkeys(
-        ("old-qwen", "chatglm", "dream", "llada", "nemotron"),
+        ("old-qwen", "qwen-that-sees", "chatglm", "dream", "llada", "nemotron"),
         ("source", "code from a checkpoint is never run"),
     ),
+    "qwen-of-bytes": (
+        "source",
+        "the tokenizer of qwen-of-bytes splits text in a way that llama.cpp does not",
+    ),
+    "qwen-cut-short": (
+        "source",
+        "the tokenizer of qwen-cut-short is damaged (qwen.tiktoken has no token and rank in line",
+    ),
+    "qwen-without-its-end": ("source", "is damaged (qwen.tiktoken is not whole); fetch it anew"),
     "pickled": ("source", "pickled has weights in pickle form, which can run code when it is read"),
     "unknown": (
         "source",
@@ -165,7 +185,7 @@ def test_code_of_a_checkpoint_is_never_executed(conversions: dict[str, Conversio
     """It is by transformers alone, asked as upstream asks it: the marker can be trusted."""
     assert (folder / "trusted" / MARKER).exists()
     brought = {path.parent for path in folder.glob("*/evil.py")} | {folder / "pickled"}
-    assert len(brought) == 11
+    assert len(brought) == 15
     assert [path.name for path in brought if (path / MARKER).exists()] == ["trusted"]
 
 

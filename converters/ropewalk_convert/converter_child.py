@@ -7,6 +7,7 @@ the file goes, and how progress and errors are told.
 from __future__ import annotations
 
 import ctypes
+import functools
 import importlib
 import os
 import signal
@@ -72,6 +73,7 @@ def _convert(request: dict[str, Any], progress: ConversionProgress) -> None:
 
     guard_interpreter(Path(request["folder"]))
     guard_libraries()
+    _serve_qwen_tokenizer(Path(request["folder"]))
     upstream = importlib.import_module("convert_hf_to_gguf")
     progress.follow(importlib.import_module("gguf").GGUFWriter, Path(request["out"]))
     find_class: Callable[..., type] = upstream.get_model_class
@@ -93,3 +95,15 @@ def _convert(request: dict[str, Any], progress: ConversionProgress) -> None:
         *(("--model-name", name) if name is not None else ()),
     ]
     upstream.main()
+
+
+def _serve_qwen_tokenizer(checkpoint: Path) -> None:
+    """Give upstream our tokenizer of a first Qwen model, where transformers would run the checkpoint's."""
+    from ropewalk_convert.converter_qwen import qwen_tokenizer  # noqa: PLC0415
+
+    tokenizer = qwen_tokenizer(checkpoint)
+    if tokenizer is not None:
+        importlib.import_module("transformers").AutoTokenizer.from_pretrained = lambda *_, **__: tokenizer
+        # Upstream asks for this table once for each token and each half of one.
+        tables = importlib.import_module("transformers.convert_slow_tokenizer")
+        vars(tables)["bytes_to_unicode"] = functools.cache(tables.bytes_to_unicode)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from ropewalk_convert.converter_qwen import QwenRanksError
 from ropewalk_convert.converter_refusals import CheckpointCodeError, PickleRefusedError
 
 FailureKind: TypeAlias = Literal["source", "space", "memory", "extra", "converter"]
@@ -180,6 +181,8 @@ def _tokenizer(error: BaseException, checkpoint: str, _: str) -> Failure | None:
     missing = _missing_file(error)
     if "tokenizer" in missing or "vocab" in missing or _NO_TOKENIZER.search(text):
         return _without_tokenizer(checkpoint, missing)
+    if isinstance(error, QwenRanksError):
+        return Failure("source", f"the tokenizer of {checkpoint} is damaged ({error}); fetch it anew")
     if "ModelProto" in text or "sentencepiece" in text.lower():
         return Failure(
             "source",

@@ -16,7 +16,7 @@ class TargetError(BakeError):
 
 
 class SpaceError(BakeError):
-    """The disk is too full for the output file."""
+    """The disk is too full for the output file, or the memory for the work."""
 
 
 class ConverterError(BakeError):
