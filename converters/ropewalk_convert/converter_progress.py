@@ -69,8 +69,7 @@ class ConversionProgress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End it."""
-        self._ended.set()
-        self._thread.join()
+        self._end()
 
     def follow(self, writer: type[Any], out: Path) -> None:
         """Have upstream's writer write to `out`, and report how much of it is there.
@@ -105,19 +104,24 @@ class ConversionProgress:
 
         def tensors_to_file(file_writer: _Writer, *, progress: bool = False) -> None:
             write_tensors(file_writer, progress=False)
-            writing, self._writing = self._writing, None
-            if writing is not None:
-                self._report({"stage": "writing", "done": writing.total, "total": writing.total})
+            self._end()  # so that this is the last report
+            if self._writing is not None:
+                total = self._writing.total
+                self._report({"stage": "writing", "done": total, "total": total})
 
         writer.write_header_to_file = header_to_file
         writer.write_ti_data_to_file = infos_to_file
         writer.write_tensors_to_file = tensors_to_file
 
+    def _end(self) -> None:
+        self._ended.set()
+        self._thread.join()
+
     def _run(self) -> None:
-        stage: dict[str, Any] = {"stage": "reading"}
         while not self._ended.wait(_SECONDS_BETWEEN):
             writing = self._writing
-            if writing is not None:
-                with suppress(OSError):  # it has just been closed
-                    stage = {"stage": "writing", "done": writing.done, "total": writing.total}
-            self._report(stage)
+            if writing is None:
+                self._report({"stage": "reading"})
+            else:
+                with suppress(OSError):  # it was closed because of an error
+                    self._report({"stage": "writing", "done": writing.done, "total": writing.total})
