@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from ropewalk_plan import RopeSpec, rope_spec_from_checkpoint
-from ropewalk_plan.checkpoint_models import DEFAULTS
+from ropewalk_plan.checkpoint_models import DEFAULTS, ROTATE_BY_LAYER_TYPE
 from ropewalk_plan.plan import MAX_FACTOR
-from transformers_oracle import Config, config_of, full_attention, rotation
+from transformers_oracle import Config, config_of, full_attention, oracle_module, rotation
 
 SIZES: Config = {
     "hidden_size": 768,
@@ -225,6 +225,50 @@ def test_gemma_4_lets_pairs_stand_still(tmp_path: Path) -> None:
     assert spec.n_rot == 512
     np.testing.assert_allclose(spec.frequencies, inverse, rtol=1e-6, atol=1.0 / MAX_FACTOR)
     assert np.count_nonzero(inverse) == np.count_nonzero(np.array(spec.own_factors) == 1.0) == 64
+
+
+def test_alpha_of_hunyuan_raises_the_base(tmp_path: Path) -> None:
+    """Once and for all, though the config calls it dynamic; transformers does so in the model's own code."""
+    config: Config = {
+        **SIZES,
+        "model_type": "hunyuan_v1_dense",
+        "head_dim": 64,
+        "rope_scaling": {"type": "dynamic", "alpha": 1000.0, "factor": 1.0},
+    }
+    spec = read(config, tmp_path)
+    module = oracle_module("transformers.models.hunyuan_v1_dense.modeling_hunyuan_v1_dense")
+    inverse = module.HunYuanDenseV1RotaryEmbedding(config_of(config)).inv_freq
+    np.testing.assert_allclose(spec.frequencies, inverse.numpy(), rtol=1e-6)
+    assert spec.own_scaling is None
+
+
+def test_truncate_is_not_looked_for_in_a_layer_type(tmp_path: Path) -> None:
+    """Families with parameters for each layer type ignore it, however it is written."""
+    scaling = {**YARN, "truncate": False}
+    for config in (
+        {**SIZES, "model_type": "gemma3_text", "head_dim": 64, "rope_scaling": scaling},
+        {**SIZES, "model_type": "olmo3", "rope_theta": 500000.0, "rope_scaling": scaling},
+        {
+            **SIZES,
+            "model_type": "gemma3_text",
+            "head_dim": 64,
+            "rope_parameters": {
+                "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+                "full_attention": {**scaling, "rope_theta": 1e6},
+            },
+        },
+    ):
+        inverse, _ = rotation(config)
+        np.testing.assert_allclose(read(config, tmp_path).frequencies, inverse, rtol=1e-6)
+
+
+def test_families_that_rotate_by_layer_type() -> None:
+    """However their config writes a scaling, transformers makes parameters for each layer type of it."""
+    families = (DEFAULTS.keys() | ROTATE_BY_LAYER_TYPE | WITHOUT_DEFAULTS) - ELSEWHERE - {"phi3", "phimoe"}
+    for model_type in sorted(families):
+        made = config_of({"model_type": model_type, **SIZES, "rope_scaling": YARN})
+        nested = any(isinstance(value, dict) for value in made.rope_parameters.values())
+        assert nested == (getattr(made, "model_type", model_type) in ROTATE_BY_LAYER_TYPE), model_type
 
 
 def test_sections_of_qwen_vl_change_no_frequency(tmp_path: Path) -> None:
