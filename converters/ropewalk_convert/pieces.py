@@ -98,7 +98,7 @@ def write_pieces(
 def chunks(pieces: Sequence[Piece], source: Path) -> Iterator[memoryview]:
     """The file that `pieces` make, chunk by chunk, each valid until the next; see `write_pieces`."""
     buffer = memoryview(bytearray(min(CHUNK, max((piece.n_bytes for piece in pieces), default=0))))
-    with _opened(source) as file:
+    with opened(source) as file:
         for piece in pieces:
             for begin in range(0, piece.n_bytes, CHUNK):
                 n_bytes = min(CHUNK, piece.n_bytes - begin)
@@ -134,12 +134,17 @@ def fill(buffer: memoryview, file: FileIO, path: Path, start: int) -> None:
 def read_bytes(path: Path, start: int, n_bytes: int) -> bytes:
     """Some bytes of a file; raises as `fill` does."""
     raw = bytearray(n_bytes)
-    with _opened(path) as file:
+    with opened(path) as file:
         fill(memoryview(raw), file, path, start)
     return bytes(raw)
 
 
-def _opened(path: Path) -> FileIO:
+def opened(path: Path) -> FileIO:
+    """A file, open for reading.
+
+    Raises:
+        SourceError: it cannot be read.
+    """
     try:
         return path.open("rb", buffering=0)
     except OSError as error:

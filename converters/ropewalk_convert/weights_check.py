@@ -6,13 +6,14 @@ import os
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from io import FileIO
 from itertools import pairwise
 from pathlib import Path
 
 from ropewalk_convert.errors import BakeError
-from ropewalk_convert.pieces import CHUNK, fill
+from ropewalk_convert.pieces import CHUNK, fill, opened
 from ropewalk_plan.gguf_header import GgufHeader
+
+_CHUNKS_BETWEEN_REPORTS = 16
 
 
 @dataclass(frozen=True)
@@ -74,21 +75,23 @@ def _weights(model: GgufHeader) -> Iterator[_Weights]:
 def _equal(one: _Weights, other: _Weights, on_bytes: Callable[[int], None]) -> bool:
     if one.n_bytes > other.n_bytes:
         return False
-    buffers = [memoryview(bytearray(min(CHUNK, one.n_bytes))) for _ in range(2)]
-    with _opened(one) as ours, _opened(other) as theirs:
+    mine, its = (bytearray(min(CHUNK, one.n_bytes)) for _ in range(2))
+    told = 0
+    with opened(one.path) as ours, opened(other.path) as theirs:
         for begin in range(0, one.n_bytes, CHUNK):
             n_bytes = min(CHUNK, one.n_bytes - begin)
-            mine, its = (buffer[:n_bytes] for buffer in buffers)
-            fill(mine, ours, one.path, one.start + begin)
-            fill(its, theirs, other.path, other.start + begin)
-            if bytes(mine) != bytes(its):
+            if n_bytes < len(mine):  # the last chunk; whole ones are compared where they are, the fastest way
+                mine, its = mine[:n_bytes], its[:n_bytes]
+            fill(memoryview(mine), ours, one.path, one.start + begin)
+            fill(memoryview(its), theirs, other.path, other.start + begin)
+            if mine != its:
                 return False
-            on_bytes(n_bytes)
+            done = begin + n_bytes
+            if done - told >= _CHUNKS_BETWEEN_REPORTS * CHUNK:
+                on_bytes(done - told)
+                told = done
+    on_bytes(one.n_bytes - told)
     return True
-
-
-def _opened(weights: _Weights) -> FileIO:
-    return weights.path.open("rb", buffering=0)
 
 
 def _drop_cache(path: Path) -> None:
