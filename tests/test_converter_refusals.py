@@ -85,6 +85,12 @@ def test_an_environment_inside_the_checkpoints_folder_still_works(checkpoint: Pa
     assert ended.stdout == "executed\n", ended.stderr
 
 
+def test_a_checkpoint_that_is_on_the_path_before(checkpoint: Path) -> None:
+    ended = run_guarded(checkpoint, "import evil", PYTHONPATH=f"{environment()['PYTHONPATH']}:{checkpoint}")
+    assert "CheckpointCodeError" in ended.stderr.splitlines()[-1]
+    assert "executed" not in ended.stdout
+
+
 class _Runs:
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return os.system, ("echo executed",)

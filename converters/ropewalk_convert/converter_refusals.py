@@ -41,7 +41,8 @@ def guard_interpreter(checkpoint: Path) -> None:
     modules = os.environ.get("HF_MODULES_CACHE") or cache  # where transformers copies such code to
     foreign = _both_names(checkpoint) + _both_names(Path(modules))
     # A person's environment may lie inside the checkpoint's folder.
-    own = tuple(path for entry in sys.path for path in _both_names(Path(entry)) if path.startswith(foreign))
+    names = [name for entry in sys.path for name in _both_names(Path(entry))]
+    own = tuple(name for name in names if name.startswith(foreign) and name not in foreign)
 
     def is_foreign(file: object) -> bool:
         if not isinstance(file, str) or file.startswith("<"):  # <string>: no file
