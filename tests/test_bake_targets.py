@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -201,6 +202,18 @@ def test_what_was_begun_goes_at_once(source: Path, folder: Path) -> None:
     assert left.stat().st_size == 1
     bake_to(source, folder / "out.gguf")
     assert [path.name for path in folder.iterdir()] == ["out.gguf"]
+
+
+def test_room_that_leftovers_take_is_free_room(
+    source: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk with room for one copy only, on which a killed run left most of one."""
+    left = leave_behind(folder / "out.gguf", begun=True)
+    usage = shutil.disk_usage(folder)
+    room = {True: usage._replace(free=10), False: usage}
+    monkeypatch.setattr("ropewalk_convert.target.shutil.disk_usage", lambda _: room[left.exists()])
+    bake_to(source, folder / "out.gguf")
+    assert is_baked(folder / "out.gguf")
 
 
 def test_a_fresh_one_is_left_alone(folder: Path) -> None:

@@ -9,8 +9,7 @@ from pathlib import Path
 from ropewalk_convert.errors import BakeError, SourceError, SpaceError, TargetError
 from ropewalk_convert.gguf_copy import GgufCopy
 from ropewalk_convert.model_card import ModelCard, card_keys, card_of_bake, read_card
-from ropewalk_convert.split_files import changes_by_file, check_target_files, target_files
-from ropewalk_convert.target import check_space
+from ropewalk_convert.split_files import changes_by_file, check_space_for, check_target_files, target_files
 from ropewalk_convert.undo import UNDO_KEY
 from ropewalk_convert.weights_check import check_weights, weights_bytes
 from ropewalk_convert.whole_file import WholeFile, written_set
@@ -152,7 +151,7 @@ def _write(writing: _Writing, plan: ContextPlan | None) -> BakeResult:
         for file, of_file in zip(source.files, changes_by_file(changes, source), strict=True)
     ]
     needed = sum(copy.total_bytes for copy in copies)
-    check_space(writing.made[0], needed)
+    check_space_for(writing.made, needed)
     done = _Done(writing.progress, needed + (weights_bytes(source, changes.tensors) if writing.check else 0))
     with written_set(writing.made, force=writing.force, needed=needed) as files:
         for copy, file in zip(copies, files, strict=True):

@@ -9,7 +9,8 @@ from pathlib import Path
 from gguf import GGUFValueType
 
 from ropewalk_convert.errors import TargetError
-from ropewalk_convert.target import check_target
+from ropewalk_convert.leftovers import remove_leftovers
+from ropewalk_convert.target import check_space, check_target
 from ropewalk_plan.gguf_header import GgufHeader
 from ropewalk_plan.metadata import FileChanges, KeyValue
 from ropewalk_plan.split_model import SPLIT_TENSORS_KEY, PartName, part_paths
@@ -58,6 +59,17 @@ def check_target_files(target: Path, source: GgufHeader, *, force: bool) -> tupl
             path = check_target(file, source=part.path, force=force)
         made.append(path)
     return tuple(made)
+
+
+def check_space_for(files: Sequence[Path], needed: int) -> None:
+    """Check that `needed` bytes are free for `files` together, the leftovers of all of them removed first.
+
+    Raises:
+        SpaceError: they are not.
+    """
+    for file in files:
+        remove_leftovers(file)
+    check_space(files[0], needed)
 
 
 def changes_by_file(changes: FileChanges, source: GgufHeader) -> tuple[FileChanges, ...]:

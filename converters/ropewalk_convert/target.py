@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ropewalk_convert.errors import SpaceError, TargetError
+from ropewalk_convert.leftovers import remove_leftovers
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 
@@ -64,9 +65,12 @@ def regular_file(target: Path) -> Path:
 def check_space(target: Path, needed: int) -> None:
     """Check that `needed` bytes are free where `target` is to be.
 
+    What a killed process left of an earlier attempt at it takes no room: it is removed first.
+
     Raises:
         SpaceError: they are not.
     """
+    remove_leftovers(target)
     free = shutil.disk_usage(target.parent).free
     if free < needed:
         raise SpaceError(

@@ -13,8 +13,7 @@ from pathlib import Path
 from ropewalk_convert.errors import BakeError, SourceError
 from ropewalk_convert.model_card import read_card
 from ropewalk_convert.pieces import Copied, write_pieces
-from ropewalk_convert.split_files import check_target_files, target_files
-from ropewalk_convert.target import check_space
+from ropewalk_convert.split_files import check_space_for, check_target_files, target_files
 from ropewalk_convert.undo import UNDO_KEY, Undo, UndoError, decode_undo, digest, header_pieces
 from ropewalk_convert.whole_file import written_set
 from ropewalk_plan.gguf_header import GgufError, GgufHeader
@@ -70,7 +69,7 @@ def unbake(
     undos = [_undo_of(file) for file in header.files]
     made = check_target_files(target, header, force=force)
     needed = sum(undo.original_bytes for undo in undos)
-    check_space(made[0], needed)
+    check_space_for(made, needed)
     before = 0
     with written_set(made, force=force, needed=needed) as files:
         for part, undo, file in zip(header.files, undos, files, strict=True):
