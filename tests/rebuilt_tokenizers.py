@@ -130,7 +130,7 @@ def write_tokenizer(folder: Path, name: str) -> Path:
             "single_word": False,
             "lstrip": False,
             "rstrip": False,
-            "normalized": False,
+            "normalized": kind == gguf.TokenType.USER_DEFINED,
             "special": kind == gguf.TokenType.CONTROL,
         }
         for number, kind in enumerate(types)
