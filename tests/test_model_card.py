@@ -52,7 +52,7 @@ def test_a_baked_file_says_from_what_and_how(tmp_path: Path) -> None:
     assert told["general.base_model.0.repo_url"] == "https://example.org/some/model"
     description = str(told["general.description"])
     assert description.startswith("Context extended from 64 to 256 tokens with dprope (threshold=0.2")
-    assert description.endswith(f" by ropewalk {version}.")
+    assert description.endswith(f") by ropewalk {version}." if version != "unknown" else ") by ropewalk.")
     assert told["ropewalk.version"] == version
     assert (told["ropewalk.made_by"], told["ropewalk.base_model"]) == ("bake", "Plain Model.gguf")
     assert "ropewalk.base_model_revision" not in told

@@ -26,6 +26,9 @@ _BASE_COUNT_KEY = "general.base_model.count"
 _BASE_PREFIX = "general.base_model.0."
 _REPOSITORY_KEYS = ("general.repo_url", "general.source.repo_url", "general.url", "general.source.url")
 
+UNKNOWN_VERSION = "unknown"
+"""The version where ropewalk runs without having been installed."""
+
 MadeBy = Literal["bake", "convert"]
 
 
@@ -64,7 +67,7 @@ def installed_version() -> str:
     try:
         return metadata.version("ropewalk")
     except metadata.PackageNotFoundError:
-        return "unknown"
+        return UNKNOWN_VERSION
 
 
 def card_of_bake(source: GgufHeader) -> ModelCard:
@@ -133,7 +136,8 @@ def _base_keys(base: BaseModel, source: GgufHeader) -> list[KeyValue]:
 def _description(before: str, plan: ContextPlan, card: ModelCard) -> str:
     """The source's own description, and a sentence on what was done."""
     options = f" ({plan.options.replace(',', ', ')})" if plan.options else ""
-    what = f"with {plan.method}{options} by ropewalk {card.version}."
+    version = "" if card.version == UNKNOWN_VERSION else f" {card.version}"
+    what = f"with {plan.method}{options} by ropewalk{version}."
     if plan.target_length == plan.train_length:
         done = f"Context of {plan.train_length:,} tokens {what}"
     else:
