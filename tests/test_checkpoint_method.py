@@ -198,6 +198,34 @@ def test_hunyuans_dynamic_is_a_raised_base(plans: Plans) -> None:
     assert plans.of(config, plans.header("hunyuan-dense", base=raised, context_length=8 * L)) is None
 
 
+def test_latent_attentions_own_way_with_yarn(plans: Plans) -> None:
+    """DeepSeek's two mscales cancel in the rotation, and llama.cpp knows; another pair it does not."""
+    deepseek: Config = {
+        "model_type": "deepseek_v2",
+        "qk_rope_head_dim": N_ROT,
+        "max_position_embeddings": 4 * L,
+    }
+    keys: KeyValues = {
+        **YARN_KEYS,
+        "rope.scaling.yarn_log_multiplier": 0.0707,
+        "attention.key_length_mla": 96,
+        "attention.value_length_mla": 64,
+    }
+    header = plans.header("deepseek2", context_length=4 * L, keys=keys)
+    mscales = {"mscale": 0.707, "mscale_all_dim": 0.707}
+    assert plans.of({**deepseek, **scaled({**YARN, **mscales})}, header) is None
+    refused = plans.refusal(
+        {**deepseek, **scaled({**YARN, **mscales, "beta_fast": 8})},
+        plans.header(
+            "deepseek2",
+            keys={**keys, "rope.scaling.yarn_log_multiplier": 0.1, "rope.scaling.attn_factor": 1.3},
+        ),
+    )
+    assert (
+        "cannot be kept, because this deepseek2 model's own scaling sharpens a part of each head" in refused
+    )
+
+
 def test_a_target_length_within_what_the_method_covers(plans: Plans) -> None:
     assert plans.made(scaled(YARN), target_length=2 * L).target_length == 2 * L
     assert "is 16384, and this checkpoint's own method reaches 8192 tokens; ask for no more" in plans.refusal(

@@ -58,7 +58,8 @@ def plan_for_converted(
     beyond L; for the others `max_position_embeddings`. A target length that is given must be from L on, and
     for static methods no longer than they reach; linear scaling in a config that does not say its L reaches
     `factor` times `max_position_embeddings`, because some configs leave that as it was before. Dynamic
-    methods and LogN go as far as asked.
+    methods and LogN go as far as asked. (Dynamic NTK's steps each have what transformers computes for the
+    length at their end, so for lengths between they interpolate a little further than transformers does.)
 
     **`none`**: no plan.
 
