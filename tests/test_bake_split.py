@@ -341,6 +341,27 @@ def test_on_the_command_line(split: SplitModel, out: Path, capfd: pytest.Capture
 
 
 @pytest.mark.usefixtures("patched_library")
+def test_the_engine_takes_a_first_part(
+    with_factors: SplitModel, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """With a plan of the command line, which is computed from a tensor in the last part."""
+    text = tmp_path / "story.txt"
+    text.write_text("in the end there was the thing and then another thing. " * 4)
+    answers = []
+    for model in (with_factors.whole, with_factors.parts[0]):
+        command = ["ask", str(model), str(text), "-q", "the thing?", "--max-tokens", "8", "--threads", "1"]
+        assert run([*command, "--method", "extra-pe", "--target-length", "1024", "--json"]) == 0
+        answers.append(json.loads(capfd.readouterr().out))
+    for key in ("answer", "prompt_tokens", "decode_tokens"):
+        assert answers[0][key] == answers[1][key]
+    baked = bake(
+        with_factors.parts[0], tmp_path / "long.gguf", method="extra-mpe", target_length=TARGET
+    ).target
+    assert run(["doctor", str(baked), "--threads", "1"]) == 0
+    assert "difference on 64 tokens below the train length is 0," in capfd.readouterr().out
+
+
+@pytest.mark.usefixtures("patched_library")
 def test_the_library_refuses_a_set_with_a_part_missing(split: SplitModel, out: Path) -> None:
     """What is told here in a sentence is no fancy: nothing would run it."""
     baked = bake(split.parts[0], out / "long.gguf", method="pi", target_length=TARGET).target
