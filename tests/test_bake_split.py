@@ -293,9 +293,10 @@ class TestPublishing:
             bake(split.parts[0], out / "long.gguf", method="pi", target_length=TARGET)
         assert names(out) == []
 
-    @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-    def test_killed_outright(self, split: SplitModel, out: Path, share: float) -> None:
-        """The set is absent; the next run clears up and makes it."""
+    @pytest.mark.parametrize(("whole", "share"), [(True, 0.5), (False, 0.1), (False, 0.5), (False, 0.9)])
+    def test_killed_outright(self, split: SplitModel, out: Path, whole: bool, share: float) -> None:
+        """The file or the set is absent; the next run clears up and makes it."""
+        source = split.whole if whole else split.parts[0]
         script = f"""
             import os, signal
             from pathlib import Path
@@ -303,21 +304,21 @@ class TestPublishing:
             def stop(done, total):
                 if done > {share} * total:
                     os.kill(os.getpid(), signal.SIGKILL)
-            bake(Path({str(split.parts[0])!r}), Path({str(out / "long.gguf")!r}), method="pi",
+            bake(Path({str(source)!r}), Path({str(out / "long.gguf")!r}), method="pi",
                  target_length={TARGET}, progress=stop)
         """
         command = [sys.executable, "-c", textwrap.dedent(script)]
         process = subprocess.run(command, env=environment(), check=False)
         assert process.returncode == -signal.SIGKILL
         left = names(out)
-        assert left and all(name.startswith(".long-") for name in left)
+        assert left and all(name.startswith(".long") for name in left)
         old = time.time() - 300  # parts not begun yet are empty, and left alone for a minute
         for path in out.iterdir():
             if not path.stat().st_size:
                 os.utime(path, (old, old))
-        baked = bake(split.parts[0], out / "long.gguf", method="pi", target_length=TARGET).target
+        baked = bake(source, out / "long.gguf", method="pi", target_length=TARGET).target
         assert read_plan(GgufHeader.read(baked)) is not None
-        assert len(names(out)) == 3
+        assert len(names(out)) == (1 if whole else 3)
 
 
 def test_on_the_command_line(split: SplitModel, out: Path, capfd: pytest.CaptureFixture[str]) -> None:

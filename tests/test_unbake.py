@@ -24,6 +24,8 @@ from ropewalk_plan import GgufHeader, make_plan, rope_spec_from_gguf
 from ropewalk_plan.metadata import FileChanges
 
 METHODS = ("none", "pi", "ntk", "yarn", "dprope", "extra-pe", "extra-mpe+logn", "yarn+logn")
+HEADER_ALONE = RawFile(tuple(rope_keys()), ())  # a tensor is appended to no data
+WITH_FACTORS = RawFile(tuple(rope_keys()), (vector("rope_freqs.weight", [2.0] * (N_ROT // 2)),))
 CONVERTED = ModelCard("1.0", "convert", "someone/model")
 
 
@@ -36,15 +38,17 @@ def bake_to(source: Path, target: Path, method: str = "yarn") -> Path:
     return bake(source, target, method=method, target_length=4096).target
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
-@given(file=raw_files(), method=st.sampled_from(METHODS))
-@example(file=RawFile(tuple(rope_keys()), ()), method="dprope")  # a header alone, and a tensor appended to it
-@example(file=RawFile(tuple(rope_keys()), (vector("rope_freqs.weight", [2.0] * (N_ROT // 2)),)), method="pi")
-def test_every_byte_comes_back(file: RawFile, method: str, tmp_path: Path) -> None:
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=100)
+@given(file=raw_files(), method=st.sampled_from(METHODS), check=st.booleans())
+@example(file=HEADER_ALONE, method="dprope", check=True)
+@example(file=WITH_FACTORS, method="pi", check=True)
+def test_every_byte_comes_back(file: RawFile, method: str, check: bool, tmp_path: Path) -> None:
     source = file.write(tmp_path / "plain.gguf")
-    baked = bake(source, tmp_path / "baked.gguf", method=method, target_length=256, force=True, check=True)
+    for name in ("baked.gguf", "back.gguf"):
+        (tmp_path / name).unlink(missing_ok=True)
+    baked = bake(source, tmp_path / "baked.gguf", method=method, target_length=256, check=check)
     assert GgufHeader.read(baked.target).value("ropewalk.schema") == 1
-    back = unbake(baked.target, tmp_path / "back.gguf", force=True)
+    back = unbake(baked.target, tmp_path / "back.gguf")
     assert back.target.read_bytes() == file.to_bytes()
     assert back.method == method
 
