@@ -221,7 +221,7 @@ def scaled(**parameters: object) -> dict[str, object]:
         (scaled(type="llama3", factor=8, high_freq_factor=1), "has no rope_scaling.low_freq_factor"),
         (
             scaled(type="llama3", factor=8, high_freq_factor=1, low_freq_factor=2),
-            "rope_scaling.high_freq_factor is 1; it must be above low_freq_factor, which is 2",
+            "rope_scaling.high_freq_factor is 1; it must be at least low_freq_factor, which is 2",
         ),
         (scaled(type="longrope", factor=2), "has no rope_scaling.long_factor; it must be a list of 64"),
         (

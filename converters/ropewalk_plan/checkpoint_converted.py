@@ -67,7 +67,8 @@ def read_converted(own: CheckpointMethod, header: GgufHeader) -> ConvertedFile:
     if not own.scales and effective.own_scaling is None:
         file_scales = not spec.is_plain or spec.own_attention_factor != 1.0
         if file_scales or not own.says_base or spec.n_rot != effective.n_rot:
-            effective = replace(spec, train_length=effective.train_length)
+            length = max(spec.train_length, effective.train_length) if file_scales else effective.train_length
+            effective = replace(spec, train_length=length)
     if spec.n_rot != effective.n_rot:
         raise PlanError(
             f"the checkpoint's config rotates {effective.n_rot} dimensions of a head and the converted file "

@@ -16,6 +16,7 @@ from ropewalk_plan.plan import ContextPlan, PlanError, ScheduleStep
 from ropewalk_plan.rope_spec import RopeSpec
 
 _WINDOWS = "windows"
+_ROTATION = {Aspect.FREQUENCIES, Aspect.GROWTH, Aspect.POSITIONS}
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ def extend(
     """
     file = read_converted(own, header)
     extended = _what_is_extended(own, file.own, train_length)
+    if not any(info.sets & _ROTATION for info in parse_method(method)):
+        extended = replace(extended, spec=file.own)  # it turns as the checkpoint does, wherever L is
     target = _target(own, extended.train_length) if target_length is None else target_length
     plan = make_plan(extended.spec, method, target, extended.train_length, options)
     if not plan.schedule and not file.says_rotation:
@@ -81,10 +84,9 @@ def _what_is_extended(own: CheckpointMethod, spec: RopeSpec, train_length: int |
         return _Extended(_without_scaling(spec, own.spec, train_length), train_length)
     if train_length == full:
         return _Extended(spec, train_length)
-    known = f"{before} before it and {full} with it" if before is not None else f"{full} with it"
+    allowed = f"{full}, its length with it" + (f", or {before}, from before it" if before is not None else "")
     raise PlanError(
-        f"train_length is {train_length}, and this checkpoint has a scaling of its own; it must be a length "
-        f"of the checkpoint's, {known}"
+        f"train_length is {train_length}, and this checkpoint has a scaling of its own; it must be {allowed}"
     )
 
 

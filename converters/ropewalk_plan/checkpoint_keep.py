@@ -117,7 +117,7 @@ def _reach(own: CheckpointMethod, spec: RopeSpec) -> tuple[int, int | None]:
 def _kept(own: CheckpointMethod, file: ConvertedFile, train_length: int, target: int) -> _Kept:
     kept = _Kept()
     scaling = file.own.own_scaling
-    if scaling is not None and scaling.kind in _DYNAMIC:
+    if scaling is not None and scaling.kind in _DYNAMIC and target > train_length:
         _keep_dynamic(kept, file.own, scaling, train_length, target)
     else:
         _keep_static(kept, file, scaling, target)
@@ -133,8 +133,6 @@ def _kept(own: CheckpointMethod, file: ConvertedFile, train_length: int, target:
 
 
 def _keep_dynamic(kept: _Kept, spec: RopeSpec, scaling: OwnScaling, train_length: int, target: int) -> None:
-    if target == train_length:
-        return
     made = make_plan(spec, "dynamic-ntk", target, train_length)
     form = {"form": "qwen"} if scaling.kind == "qwen-dynamic" else {"form": "hf"}
     factor = {} if scaling.factor is None else {"factor": _told(scaling.factor)}
@@ -184,7 +182,7 @@ def _step(target: int, spec: RopeSpec) -> ScheduleStep:
 
 def _says(file: ConvertedFile, step: ScheduleStep) -> bool:
     """Whether the file's own keys say this one step, whatever the size of the context is."""
-    if file.facts.scaling_type == "longrope":
+    if file.facts.has_lists or file.facts.scaling_type == "longrope":
         return False
     return file.says_rotation and step.frequency_factors == file.own.own_factors
 

@@ -70,7 +70,8 @@ def plan_for_converted(
     is the length before that, the method replaces the scaling and is not applied on top of it; where L is its
     full length, it is applied on top; any other L contradicts the config. (Linear scaling without a length
     before it counts as from `max_position_embeddings / factor`.) Where the config declares none, L is as
-    given. The target length is then the checkpoint's own, where that is beyond L. The checkpoint's windows
+    given. Methods that leave the rotation alone (LogN, windows, streaming) leave the checkpoint's scaling in
+    force. The target length is then the checkpoint's own, where that is beyond L. The checkpoint's windows
     stay, since it was trained with them, unless the method decides on windows itself.
 
     Args:

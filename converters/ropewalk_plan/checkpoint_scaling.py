@@ -165,8 +165,8 @@ def llama3(config: ScalingConfig) -> RopeSpec:
         raise parameters.missing("low_freq_factor", "it must be a number above 0, as llama3 needs it")
     if high is None:
         raise parameters.missing("high_freq_factor", "it must be a number above 0, as llama3 needs it")
-    if high <= low:
-        raise parameters.refusal("high_freq_factor", f"above low_freq_factor, which is {low:g}")
+    if high < low:
+        raise parameters.refusal("high_freq_factor", f"at least low_freq_factor, which is {low:g}")
     factors = llama3_factors(config.plain.frequencies, factor, original, low, high)
     scaling = OwnScaling(
         "llama3", factor=factor, original_length=original, low_freq_factor=low, high_freq_factor=high

@@ -126,9 +126,8 @@ def plan_to_metadata(plan: ContextPlan, spec: RopeSpec, facts: ModelFacts) -> Fi
     """
     said = native_keys(plan, spec, facts)
     if isinstance(said, NotNative):
-        return FileChanges(
-            native=False, native_reason=said.reason, keys=tuple(_plan_keys(plan, native=False))
-        )
+        keys = [*_trained_length(plan, spec, facts), *_plan_keys(plan, native=False)]
+        return FileChanges(native=False, native_reason=said.reason, keys=tuple(keys))
     arch = spec.architecture
     stock = _stock_keys(plan, said, arch)
     kept = {entry.key for entry in stock}
@@ -228,6 +227,18 @@ def _plan_keys(plan: ContextPlan, *, native: bool) -> list[KeyValue]:
     for entry in written:
         _check_fits(entry)
     return written
+
+
+def _trained_length(plan: ContextPlan, spec: RopeSpec, facts: ModelFacts) -> list[KeyValue]:
+    """L as the file's context length, where a stock build would go on beyond it with a plain rotation.
+
+    Files whose converter wrote the length that a model was fine-tuned to, and dropped how, say more than L.
+    """
+    said_otherwise = facts.has_lists or not spec.is_plain or spec.architecture == "glm-dsa"
+    turned = plan.schedule or plan.logn_length
+    if facts.context_length <= plan.train_length or said_otherwise or not turned:
+        return []
+    return [KeyValue(f"{spec.architecture}.context_length", _U32, plan.train_length)]
 
 
 def _check_fits(entry: KeyValue) -> None:

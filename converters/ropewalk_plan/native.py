@@ -77,7 +77,7 @@ def native_keys(plan: ContextPlan, spec: RopeSpec, facts: ModelFacts) -> NativeK
         return NotNative("llama.cpp tells the versions of glm-dsa apart by their context length")
     if not plan.schedule:
         return _unchanged(plan, facts)
-    if facts.scaling_type == "longrope":
+    if facts.has_lists or facts.scaling_type == "longrope":
         return NotNative("the file's LongRoPE lists change with the size of the context, the plan does not")
     wanted = np.asarray(plan.frequency_factors, dtype=np.float64)
     if _same(wanted, spec.factors) and _close(plan.attention_factor, spec.own_attention_factor):

@@ -33,6 +33,7 @@ class ModelFacts:
         scaling_type: `rope.scaling.type`: none, linear (the default), yarn or longrope.
         has_factors: whether the file has `rope_freqs.weight` and the architecture uses it.
         sliding_window: `attention.sliding_window`, 0 where it is absent.
+        has_lists: whether the file has LongRoPE's two lists and the architecture uses them.
     """
 
     architecture: str
@@ -41,6 +42,7 @@ class ModelFacts:
     scaling_type: str
     has_factors: bool
     sliding_window: int
+    has_lists: bool = False
 
 
 def model_facts_from_gguf(reader: GgufHeader | GGUFReader) -> ModelFacts:
@@ -59,6 +61,7 @@ def model_facts_from_gguf(reader: GgufHeader | GGUFReader) -> ModelFacts:
         scaling_type=text(keys, f"{arch}.rope.scaling.type") or "linear",
         has_factors=arch in architectures.READS_ROPE_FREQS and keys.has_tensor(FACTORS_TENSOR),
         sliding_window=integer(keys, f"{arch}.attention.sliding_window") or 0,
+        has_lists=arch in architectures.READS_LONGROPE_LISTS and keys.has_tensor(LONG_LIST_TENSOR),
     )
 
 
