@@ -111,7 +111,12 @@ def test_dynamic_ntk(plans: Plans) -> None:
         np.testing.assert_allclose(theta, frequencies(PLAIN, raised), rtol=1e-6)
     assert plans.made(config, target_length=10 * L).target_length == 10 * L
     assert plans.of(config, target_length=L) is None
-    assert plans.of(scaled({"type": "dynamic", "factor": 1.0})) is None
+    still = scaled({"type": "dynamic", "factor": 1.0})
+    assert plans.of(still) is None
+    elsewhere = plans.made(still, plans.header(base=20000.0))  # from which it is as it was
+    np.testing.assert_allclose(
+        frequencies(elsewhere.frequency_factors, 20000.0), frequencies(PLAIN), rtol=2.0**-23
+    )
 
 
 QWEN: Config = {

@@ -105,7 +105,7 @@ def test_on_top_of_a_scaling_from_its_full_length(plans: Plans) -> None:
 def test_train_lengths_that_contradict_the_config(plans: Plans) -> None:
     message = plans.refusal(scaled(YARN), method="pi", train_length=L // 2, target_length=8 * L)
     assert "train_length is 1024, and this checkpoint has a scaling of its own" in message
-    assert "2048 before it and 8192 with it" in message
+    assert "it must be 8192, its length with it, or 2048, from before it" in message
     unsaid = plans.refusal(scaled(LINEAR), method="pi", train_length=L, target_length=4 * L)
     assert "scales linearly by 4 without saying from which length" in unsaid
 

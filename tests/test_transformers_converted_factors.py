@@ -1,0 +1,53 @@
+"""Kept plans for random configs and files of any base: what pairs turn by, against transformers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from checkpoint_plans import frequencies
+from gguf_files import write_rope_keys
+from rope_configs import PARAMETERS, scaled_configs
+from ropewalk_plan import GgufHeader
+from ropewalk_plan.checkpoint_method import plan_for_converted, read_checkpoint_method
+from transformers_oracle import rotation
+
+PLAIN = (1.0,) * 256
+TOLERANCE = 1e-6
+
+ENOUGH = settings(
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+@pytest.mark.parametrize("kind", PARAMETERS)
+@ENOUGH
+@given(data=st.data())
+def test_what_a_kept_plan_turns_by(kind: str, tmp_path: Path, data: st.DataObject) -> None:
+    """At the target length; the file says nothing of the scaling, and has a base of its own."""
+    config = data.draw(scaled_configs(kind))
+    base = float(np.float32(data.draw(st.floats(500.0, 1e7))))
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    own = read_checkpoint_method(tmp_path)
+    path = write_rope_keys(
+        tmp_path / "converted.gguf",
+        n_rot=own.spec.n_rot,
+        base=base,
+        context_length=own.spec.train_length,
+        keys={"block_count": own.spec.n_layer},
+    )
+    plan = plan_for_converted(own, GgufHeader.read(path))
+    length = own.spec.train_length if plan is None else plan.target_length
+    inverse, attention_factor = rotation(config, length, doubles=True)
+    factors = PLAIN[: own.spec.n_pairs] if plan is None else plan.frequency_factors
+    np.testing.assert_allclose(frequencies(factors, base), inverse, rtol=TOLERANCE)
+    said = 1.0 if plan is None else plan.attention_factor
+    assert said == pytest.approx(attention_factor, rel=TOLERANCE)
