@@ -274,7 +274,7 @@ class TestRunning:
         os.killpg(process.pid, signal_number)
         stdout, stderr = process.communicate(timeout=30)
         outcome = Outcome(process.returncode, stdout, stderr)
-        assert outcome.exit_code == 130
+        assert outcome.exit_code == 128 + signal_number
         assert re.match(r"Interrupted with \d+ of 180 cells done, kept in .*\.json\.$", outcome.sentence)
         kept = json.loads(file.read_text())
         assert kept["complete"] is False
@@ -312,8 +312,35 @@ class TestKilled:
         assert process.stdout is not None and process.stdout.readline()
         process.send_signal(signal_number)
         _, stderr = process.communicate(timeout=60)
+        assert (process.returncode, stderr) == (128 + signal_number, "ropewalk: Interrupted.\n")
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize("pause", [0.0, 0.01])
+    def test_tidying_up_is_not_interrupted(self, tiny_llama: Path, tmp_path: Path, pause: float) -> None:
+        """By somebody who presses Ctrl-C again and again, until it ends."""
+        slow = "from pathlib import Path; unlink = Path.unlink; " + (
+            "Path.unlink = lambda *a, **b: (time.sleep(0.3), unlink(*a, **b))"
+        )
+        process = self.bake(tiny_llama, tmp_path / "out.gguf", before=slow)
+        assert process.stdout is not None and process.stdout.readline()
+        while process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            time.sleep(pause)
+        _, stderr = process.communicate(timeout=60)
         assert (process.returncode, stderr) == (130, "ropewalk: Interrupted.\n")
         assert list(tmp_path.iterdir()) == []
+
+    def test_tidying_up_that_never_ends_is_ended(self, tiny_llama: Path, tmp_path: Path) -> None:
+        stuck = "from pathlib import Path; Path.unlink = lambda *a, **b: time.sleep(1000); " + (
+            "from ropewalk.cli import interruption; interruption._UNDISTURBED_SECONDS = 0.2"
+        )
+        process = self.bake(tiny_llama, tmp_path / "out.gguf", before=stuck)
+        assert process.stdout is not None and process.stdout.readline()
+        while process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.05)
+        assert process.communicate(timeout=60)[1] == ""
+        assert process.returncode == 143
 
     def test_a_signal_that_is_ignored_stays_so(self, tiny_llama: Path, tmp_path: Path) -> None:
         """`nohup ropewalk bake ...`"""

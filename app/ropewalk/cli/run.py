@@ -10,6 +10,7 @@ from importlib import import_module
 
 import click
 
+from ropewalk.cli import interruption
 from ropewalk.cli.standard_streams import drop_unwritten, tell
 from ropewalk.cli.verbs import ropewalk
 
@@ -17,7 +18,6 @@ TRACEBACK_VARIABLE = "ROPEWALK_TRACEBACK"
 """Set in the environment, an error's traceback is shown before its sentence."""
 
 _USAGE = 2
-_INTERRUPTED = 130
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -43,7 +43,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _report(error: BaseException) -> tuple[str, int]:
     if isinstance(error, (KeyboardInterrupt, click.Abort)):
-        return str(error) or "Interrupted.", _INTERRUPTED
+        return str(error) or "Interrupted.", interruption.exit_code()
     if isinstance(error, click.UsageError):
         command = error.ctx.command_path if error.ctx else "ropewalk"
         message = " ".join(error.format_message().split()).rstrip(".")
