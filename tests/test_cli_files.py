@@ -402,6 +402,18 @@ class TestChatInATerminal:
         assert "\x1b[?1049l" in with_terminal.seen, "the terminal is as it was"
         assert "Traceback" not in with_terminal.seen
 
+    @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+    def test_killed_it_gives_the_terminal_back(
+        self, tiny_llama: Path, text: Path, signal_number: int
+    ) -> None:
+        terminal = Terminal("chat", tiny_llama, text, "--threads", "1")
+        terminal.wait_for("Read ")
+        terminal.kill(signal_number)
+        assert terminal.end() == 128 + signal_number
+        assert "\x1b[?1049l" in terminal.seen, "the terminal is as it was"
+        assert terminal.seen.endswith("ropewalk: Interrupted.\r\n")
+        assert "Traceback" not in terminal.seen
+
     def test_a_model_that_does_not_load_is_a_sentence(self, tmp_path: Path) -> None:
         broken = tmp_path / "broken.gguf"
         broken.write_text("This is no model. " * 100)
@@ -439,6 +451,10 @@ class Terminal:
         """Press keys, and look at what comes only from now on."""
         self.seen = ""
         os.write(self._master, keys.encode())
+
+    def kill(self, signal_number: int) -> None:
+        """Send a signal to the process alone."""
+        self._process.send_signal(signal_number)
 
     def end(self) -> int:
         """Read to the end and return the exit code."""

@@ -1,12 +1,14 @@
-"""Ctrl-C and what ends a command from outside: the first such signal interrupts, and tidying up is left alone."""
+"""Ctrl-C and what ends a command from outside: the first signal interrupts, tidying up is left alone."""
 
 from __future__ import annotations
 
 import atexit
 import os
 import signal
+import sys
 import time
 from types import FrameType
+from typing import NoReturn
 
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # the last comes when the terminal is closed; Windows has none
 _INTERRUPTED = 130
@@ -51,9 +53,17 @@ def exit_code() -> int:
 def _interrupt(number: int, _: FrameType | None) -> None:
     if _First.since is None:
         _First.number, _First.since = number, time.monotonic()
-        raise KeyboardInterrupt
-    if time.monotonic() - _First.since > _UNDISTURBED_SECONDS:
+        asyncio = sys.modules.get("asyncio")
+        loop = None if asyncio is None else asyncio._get_running_loop()
+        if loop is None:
+            _raise()
+        loop.call_soon_threadsafe(_raise)  # not within a task, which would report it as its own failure
+    elif time.monotonic() - _First.since > _UNDISTURBED_SECONDS:
         os._exit(128 + number)
+
+
+def _raise() -> NoReturn:
+    raise KeyboardInterrupt
 
 
 def _ignore() -> None:
