@@ -404,9 +404,11 @@ class TestChatInATerminal:
 
     @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
     def test_killed_it_gives_the_terminal_back(
-        self, tiny_llama: Path, text: Path, signal_number: int
+        self, tiny_llama: Path, tmp_path: Path, signal_number: int
     ) -> None:
-        terminal = Terminal("chat", tiny_llama, text, "--threads", "1")
+        document = tmp_path / "a.txt"
+        document.write_text("the thing")
+        terminal = Terminal("chat", tiny_llama, document, "--threads", "1")
         terminal.wait_for("Read ")
         terminal.kill(signal_number)
         assert terminal.end() == 128 + signal_number
