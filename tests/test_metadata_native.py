@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ropewalk_plan import FileChanges, ModelFacts, PositionMap, RopeSpec, make_plan, plan_to_metadata
+from gguf_files import write_rope_keys
+from ropewalk_plan import (
+    FileChanges,
+    GgufHeader,
+    ModelFacts,
+    PositionMap,
+    RopeSpec,
+    make_plan,
+    model_facts_from_gguf,
+    plan_to_metadata,
+)
 from ropewalk_plan.architectures import READS_ROPE_FREQS, WITH_ROPE, WITHOUT_ROPE
 
 TENSOR = "rope_freqs.weight"
@@ -24,14 +35,17 @@ def facts_for(
     scaling_type: str = "linear",
     has_factors: bool = False,
     sliding_window: int = 0,
+    has_lists: bool = False,
+    context_length: int | None = None,
 ) -> ModelFacts:
     return ModelFacts(
         architecture=spec.architecture,
-        context_length=spec.train_length,
+        context_length=context_length or spec.train_length,
         original_length=original_length or spec.train_length,
         scaling_type=scaling_type,
         has_factors=has_factors,
         sliding_window=sliding_window,
+        has_lists=has_lists,
     )
 
 
@@ -191,6 +205,59 @@ def test_longrope_files_stay_as_they_are_unless_only_lengthened() -> None:
     facts = facts_for(spec, scaling_type="longrope")
     assert not plan_to_metadata(make_plan(spec, "pi", 8192), spec, facts).native
     assert plan_to_metadata(make_plan(spec, "none", 8192), spec, facts).native
+
+
+@pytest.mark.parametrize("arch", ["phi3", "minicpm3", "llama"])
+def test_lists_in_a_file_that_names_no_scaling_are_longropes_too(arch: str) -> None:
+    """Upstream's converter writes no type beside Phi-3's: llama.cpp multiplies them with every form."""
+    spec = plain_spec(arch)
+    facts = facts_for(spec, has_lists=True)
+    for method in ("pi", "ntk", "yarn", "dprope"):
+        changes = plan_to_metadata(make_plan(spec, method, 8192), spec, facts)
+        assert not changes.native
+        assert "LongRoPE lists" in changes.native_reason
+        assert all(entry.key.startswith("ropewalk.") for entry in changes.keys)
+    long = dataclasses.replace(spec, own_factors=tuple(1.0 + i for i in range(32)))
+    as_it_is = make_plan(long, "pi", 2048)  # the long list, for every size of the context
+    assert as_it_is.schedule and not plan_to_metadata(as_it_is, long, facts).native
+    assert plan_to_metadata(make_plan(long, "none", 8192), long, facts).native
+
+
+def test_lists_count_where_the_architecture_reads_them(tmp_path: Path) -> None:
+    lists = {name: np.ones(32, np.float32) for name in ("rope_factors_long.weight", TENSOR)}
+    for arch, has in (("phi3", True), ("minicpm3", True), ("llama", True), ("qwen2", False)):
+        path = write_rope_keys(tmp_path / f"{arch}.gguf", arch, tensors=lists)
+        assert model_facts_from_gguf(GgufHeader.read(path)).has_lists is has
+    plain = GgufHeader.read(write_rope_keys(tmp_path / "plain.gguf", "phi3"))
+    assert not model_facts_from_gguf(plain).has_lists
+
+
+@pytest.mark.parametrize(
+    ("arch", "method", "facts", "own", "expected"),
+    [
+        ("qwen2", "dprope", {}, 1.0, 2048),
+        ("qwen2", "logn", {}, 1.0, 2048),
+        ("llama", "dynamic-ntk", {}, 1.0, 2048),
+        ("gemma2", "pi", {}, 1.0, 2048),
+        ("qwen2", "windows", {}, 1.0, None),  # stock goes on as the model was trained
+        ("qwen2", "dprope", {"context_length": 2048}, 1.0, None),
+        ("qwen2", "dprope", {}, 2.0, None),  # the file says how it was fine-tuned
+        ("phi3", "pi", {"has_lists": True}, 1.0, None),
+        ("glm-dsa", "pi", {}, 1.0, None),  # tells its versions apart by this key
+        ("llama", "pi", {}, 1.0, 8192),  # native: in all of llama.cpp's own keys
+    ],
+)
+def test_a_stock_build_is_told_the_length_it_can_run(
+    arch: str, method: str, facts: dict[str, Any], own: float, expected: int | None
+) -> None:
+    """A file that says 8192, what a model of 2048 was fine-tuned to, and not how."""
+    spec = dataclasses.replace(plain_spec(arch), own_factors=(own,) * 32)
+    plan = make_plan(spec, method, 8192, 2048)
+    changes = plan_to_metadata(plan, spec, facts_for(spec, **{"context_length": 8192, **facts}))
+    written = {entry.key: entry.value for entry in changes.keys}
+    assert changes.native == (expected == 8192)
+    assert written.get(f"{arch}.context_length") == expected
+    assert (written["ropewalk.train_length"], written["ropewalk.target_length"]) == (2048, 8192)
 
 
 def test_lengthening_keeps_the_length_that_own_yarn_counts_from() -> None:
