@@ -56,12 +56,14 @@ class Plans:
         base: float = 10000.0,
         context_length: int = L,
         keys: KeyValues | None = None,
+        tensors: Mapping[str, npt.NDArray[np.float32]] | None = None,
     ) -> GgufHeader:
         """A converted file."""
         path = self.folder / "converted.gguf"
-        return GgufHeader.read(
-            write_rope_keys(path, arch, n_rot=n_rot, base=base, context_length=context_length, keys=keys)
+        write_rope_keys(
+            path, arch, n_rot=n_rot, base=base, context_length=context_length, keys=keys, tensors=tensors
         )
+        return GgufHeader.read(path)
 
     def of(
         self,

@@ -117,6 +117,10 @@ def test_dynamic_ntk(plans: Plans) -> None:
     np.testing.assert_allclose(
         frequencies(elsewhere.frequency_factors, 20000.0), frequencies(PLAIN), rtol=2.0**-23
     )
+    within = plans.made(config, plans.header(base=20000.0), target_length=L)
+    assert [(step.up_to_length, step.frequency_factors) for step in within.schedule] == [
+        (L, elsewhere.frequency_factors)
+    ]
 
 
 QWEN: Config = {
@@ -229,6 +233,74 @@ def test_latent_attentions_own_way_with_yarn(plans: Plans) -> None:
     assert (
         "cannot be kept, because this deepseek2 model's own scaling sharpens a part of each head" in refused
     )
+
+
+def test_an_attention_factor_in_latent_attention_that_the_file_does_not_have(plans: Plans) -> None:
+    """It is for the rotated part of each head in transformers; a plan would multiply whole scores by it."""
+    deepseek: Config = {
+        "model_type": "deepseek_v2",
+        "qk_rope_head_dim": N_ROT,
+        "max_position_embeddings": 4 * L,
+    }
+    latent: KeyValues = {
+        **YARN_KEYS,
+        "rope.scaling.yarn_log_multiplier": 0.1,
+        "attention.key_length_mla": 96,
+        "attention.value_length_mla": 64,
+    }
+    unequal = {**deepseek, **scaled({**YARN, "mscale": 0.707, "mscale_all_dim": 1.0})}
+    refused = plans.refusal(unequal, plans.header("deepseek2", keys=latent))
+    assert "cannot be kept, because its scaling has an attention factor, which is for the rotated" in refused
+    assert refused.endswith("--method none converts it as llama.cpp alone would run it")
+    whole_heads = {key: value for key, value in latent.items() if not key.startswith("attention.")}
+    kept = plans.made(unequal, plans.header("deepseek2", keys=whole_heads))
+    assert kept.attention_factor == pytest.approx((0.0707 * math.log(4) + 1) / (0.1 * math.log(4) + 1))
+    equal = {**deepseek, **scaled({**YARN, "mscale": 1.0, "mscale_all_dim": 1.0, "beta_fast": 8})}
+    assert plans.made(equal, plans.header("deepseek2", keys=latent)).attention_factor == 1.0
+
+
+def test_linear_scaling_that_left_the_length_as_it_was(plans: Plans) -> None:
+    """Vicuna's config says how far it reaches in a key that llama.cpp's converter does not look at."""
+    header = plans.header(keys={"rope.scaling.type": "linear", "rope.scaling.factor": 4.0})
+    for config in (
+        scaled({"type": "linear", "factor": 4.0}, max_sequence_length=4 * L),
+        scaled({"type": "linear", "factor": 4.0, "original_max_position_embeddings": L}),
+    ):
+        plan = plans.made(config, header)
+        assert (plan.method, plan.train_length, plan.target_length) == ("pi", L, 4 * L)
+        assert set(plan.frequency_factors) == {4.0}
+        changes = plan_to_metadata(plan, rope_spec_from_gguf(header), model_facts_from_gguf(header))
+        assert changes.native
+        assert {entry.key: entry.value for entry in changes.keys}["llama.context_length"] == 4 * L
+    other = scaled({"type": "linear", "factor": 4.0}, max_sequence_length=3 * L)
+    assert plans.of(other, header) is None  # it does not belong to the scaling
+
+
+def test_lists_in_a_file_that_names_no_scaling(plans: Plans) -> None:
+    """As upstream writes a Phi-3: stock chooses a list by the size of the context, and not of the text."""
+    long, short = (np.array(LISTS[f"{which}_factor"], np.float32) for which in ("long", "short"))
+    tensors = {"rope_factors_long.weight": long, "rope_factors_short.weight": short}
+    same = {**LISTS, "short_factor": LISTS["long_factor"], "original_max_position_embeddings": L}
+    attention = {"rope.scaling.attn_factor": math.sqrt(1 + math.log(4) / math.log(L))}
+    header = plans.header("phi3", context_length=4 * L, keys=attention, tensors=tensors)
+    config = scaled(same, model_type="phi3", max_position_embeddings=4 * L)
+    plan = plans.made(config, header)
+    assert [step.frequency_factors for step in plan.schedule] == [tuple(float(f) for f in long)]
+    changes = plan_to_metadata(plan, rope_spec_from_gguf(header), model_facts_from_gguf(header))
+    assert not changes.native  # the short list of the file is another one
+
+
+def test_a_base_that_only_the_file_says(plans: Plans) -> None:
+    """What a scaling does follows from the base: without it there is nothing to compute."""
+    silent = scaled(YARN, model_type="internlm2", rope_theta=None)
+    message = plans.refusal(silent, plans.header("internlm2", base=1e6))
+    assert "has a scaling and no rope_theta, which the converted file says is 1000000; write it" in message
+    assert message == plans.refusal(
+        silent, plans.header("internlm2", base=1e6), method="pi", target_length=8 * L
+    )
+    assert plans.made(silent, plans.header("internlm2")).method == "yarn"  # the base of both
+    stated = scaled(YARN, model_type="internlm2", rope_theta=1e6)
+    assert plans.made(stated, plans.header("internlm2", base=1e6)).method == "yarn"
 
 
 def test_a_target_length_within_what_the_method_covers(plans: Plans) -> None:

@@ -9,7 +9,14 @@ import pytest
 
 from checkpoint_plans import SIZES, YARN, Config, L, Plans, frequencies, scaled
 from gguf_files import KeyValues
-from ropewalk_plan import RopeSpec, finetuning_notes, make_plan
+from ropewalk_plan import (
+    RopeSpec,
+    finetuning_notes,
+    make_plan,
+    model_facts_from_gguf,
+    plan_to_metadata,
+    rope_spec_from_gguf,
+)
 
 LINEAR: Config = {"type": "linear", "factor": 4.0}
 PLAIN = RopeSpec("llama", n_rot=64, base=10000.0, train_length=L, n_layer=2)
@@ -45,6 +52,103 @@ def test_a_method_that_says_no_frequencies_keeps_the_checkpoints(plans: Plans) -
     assert plan.logn_length == L
     said = plans.header(keys={"rope.scaling.type": "linear", "rope.scaling.factor": 4.0})
     assert plans.made(scaled(LINEAR), said, method="logn", target_length=2 * L).schedule == ()
+
+
+UNTRUNCATED: Config = {**YARN, "truncate": False}
+YARN_KEYS: KeyValues = {
+    "rope.scaling.type": "yarn",
+    "rope.scaling.factor": 4.0,
+    "rope.scaling.original_context_length": L,
+}
+
+
+@pytest.mark.parametrize("method", ["logn", "windows", "streaming"])
+@pytest.mark.parametrize("train_length", [L, 4 * L])
+def test_such_a_method_removes_no_scaling_wherever_its_own_length_is(
+    method: str, train_length: int, plans: Plans
+) -> None:
+    """From the length before the scaling, too: the model goes on with it, in the file or not."""
+    for scaling, keys, stated in (
+        (YARN, YARN_KEYS, method == "streaming"),
+        (UNTRUNCATED, YARN_KEYS, True),
+        (YARN, None, True),
+        (UNTRUNCATED, None, True),
+    ):
+        header = plans.header(keys=keys)
+        plan = plans.made(
+            scaled(scaling), header, method=method, train_length=train_length, target_length=16 * L
+        )
+        assert plan.train_length == train_length
+        own = plans.made(scaled(scaling)).schedule[0]
+        assert max(own.frequency_factors) == 4.0
+        said = [(step.frequency_factors, step.attention_factor) for step in plan.schedule]
+        assert said == [(own.frequency_factors, own.attention_factor)] * stated
+
+
+LONGROPE: Config = {
+    "rope_type": "longrope",
+    "long_factor": [4.0 + i for i in range(32)],
+    "short_factor": [1.0 + i / 32 for i in range(32)],
+}
+LISTS = {
+    "rope_factors_long.weight": np.array(LONGROPE["long_factor"], np.float32),
+    "rope_factors_short.weight": np.array(LONGROPE["short_factor"], np.float32),
+}
+
+
+@pytest.mark.parametrize("arch", ["phi3", "minicpm3", "llama"])
+@pytest.mark.parametrize("method", ["pi", "ntk", "yarn", "dprope"])
+def test_lists_that_stay_in_the_file_are_nothing_to_say_a_plan_beside(
+    arch: str, method: str, plans: Plans
+) -> None:
+    """llama.cpp multiplies them with whatever its keys say, and upstream writes no type for some."""
+    header = plans.header(arch, context_length=4 * L, tensors=LISTS)
+    lengths: Config = {"max_position_embeddings": 4 * L, "original_max_position_embeddings": L}
+    config = scaled(LONGROPE, model_type=arch, qk_rope_head_dim=64, **lengths)
+    plan = plans.made(config, header, method=method, train_length=L)
+    assert plan.schedule == make_plan(PLAIN, method, 4 * L).schedule
+    changes = plan_to_metadata(plan, rope_spec_from_gguf(header), model_facts_from_gguf(header))
+    assert not changes.native
+    assert "LongRoPE lists" in changes.native_reason
+    assert not changes.dropped and not changes.tensors
+    assert all(entry.key.startswith("ropewalk.") for entry in changes.keys)
+
+
+def test_a_length_that_only_the_converter_knows(plans: Plans) -> None:
+    """HunYuan's: its config says an eighth of what the raised base reaches."""
+    raised = 10000.0 * 1000.0 ** (64 / 62)
+    config = scaled({"type": "dynamic", "alpha": 1000.0, "factor": 1.0}, model_type="hunyuan_v1_dense")
+    header = plans.header("hunyuan-dense", base=raised, context_length=8 * L)
+    plan = plans.made(config, header, method="pi", target_length=16 * L)
+    assert (plan.train_length, set(plan.frequency_factors)) == (8 * L, {2.0})
+    assert "target_length is 4096; it must be at least the train length 16384" in plans.refusal(
+        config, header, method="pi", target_length=2 * L
+    )
+    asked = plans.made(config, header, method="pi", train_length=L)
+    assert (asked.target_length, set(asked.frequency_factors)) == (8 * L, {8.0})
+
+
+LATENT_KEYS: KeyValues = {
+    **YARN_KEYS,
+    "rope.scaling.yarn_log_multiplier": 0.1,
+    "attention.key_length_mla": 96,
+    "attention.value_length_mla": 64,
+}
+
+
+def test_no_method_goes_on_from_an_attention_factor_in_latent_attention(plans: Plans) -> None:
+    """It is for the rotated part of each head, and a plan's for whole scores; it can be replaced."""
+    latent: Config = {"model_type": "deepseek_v2", "qk_rope_head_dim": 64}
+    header = plans.header("deepseek2", context_length=4 * L, keys=LATENT_KEYS)
+    unequal = {**latent, **scaled({**YARN, "mscale": 0.707, "mscale_all_dim": 1.0})}
+    for method in ("pi", "yarn", "logn"):
+        message = plans.refusal(unequal, header, method=method, target_length=8 * L)
+        assert f"the method {method} cannot go on from this checkpoint, because its scaling has an" in message
+    replaced = plans.made(unequal, header, method="pi", train_length=L)
+    assert (set(replaced.frequency_factors), replaced.attention_factor) == ({4.0}, 1.0)
+    equal = {**latent, **scaled({**YARN, "mscale": 1.0, "mscale_all_dim": 1.0})}
+    assert plans.made(equal, header, method="pi", target_length=8 * L).attention_factor == 1.0
+    assert plans.made(equal, header, method="logn", target_length=8 * L).schedule == ()
 
 
 @pytest.mark.parametrize(
@@ -106,8 +210,38 @@ def test_train_lengths_that_contradict_the_config(plans: Plans) -> None:
     message = plans.refusal(scaled(YARN), method="pi", train_length=L // 2, target_length=8 * L)
     assert "train_length is 1024, and this checkpoint has a scaling of its own" in message
     assert "it must be 8192, its length with it, or 2048, from before it" in message
-    unsaid = plans.refusal(scaled(LINEAR), method="pi", train_length=L, target_length=4 * L)
-    assert "scales linearly by 4 without saying from which length" in unsaid
+    unsaid = plans.refusal(scaled(LINEAR), method="pi", train_length=2 * L, target_length=4 * L)
+    assert "it must be 512 or 2048, from before it" in unsaid
+    said = scaled(LINEAR, max_sequence_length=4 * L)
+    message = plans.refusal(said, method="pi", train_length=L // 4, target_length=4 * L)
+    assert "it must be 8192, its length with it, or 2048, from before it" in message
+
+
+VICUNA: Config = scaled(LINEAR, max_sequence_length=4 * L)
+LONGCHAT: Config = scaled(LINEAR)  # the same, and it does not say so
+
+
+@pytest.mark.parametrize("config", [VICUNA, LONGCHAT])
+@pytest.mark.parametrize("target", [None, 4 * L, 8 * L])
+def test_linear_scaling_that_left_the_length_as_it_was(
+    config: Config, target: int | None, plans: Plans
+) -> None:
+    """The length of such a config is the one before the scaling, which the method replaces."""
+    plan = plans.made(config, method="pi", train_length=L, target_length=target)
+    assert plan == make_plan(PLAIN, "pi", target or 4 * L)
+
+
+def test_linear_scaling_that_says_how_far_it_reaches(plans: Plans) -> None:
+    """Vicuna's is extended on top from there, by 2 here and by 4 of its own."""
+    plan = plans.made(VICUNA, method="pi", target_length=8 * L)
+    assert (plan.train_length, set(plan.frequency_factors)) == (4 * L, {8.0})
+
+
+def test_the_length_of_a_config_that_is_rather_the_full_one(plans: Plans) -> None:
+    """LLaMA-2-7B-32K to 64K from 32K, which has to go on top and would replace its scaling by 8."""
+    message = plans.refusal(scaled(LINEAR), method="pi", train_length=L, target_length=2 * L)
+    assert "train_length is 2048, from which this checkpoint's own scaling would reach 8192" in message
+    assert "target_length is 4096; leave the train length out" in message
 
 
 def test_dynamic_parts_of_the_checkpoint_are_replaced(plans: Plans) -> None:

@@ -15,7 +15,7 @@ from gguf_files import write_rope_keys
 from rope_configs import PARAMETERS, scaled_configs
 from ropewalk_plan import GgufHeader
 from ropewalk_plan.checkpoint_method import plan_for_converted, read_checkpoint_method
-from transformers_oracle import rotation
+from transformers_oracle import config_of, rotation
 
 PLAIN = (1.0,) * 256
 TOLERANCE = 1e-6
@@ -51,3 +51,42 @@ def test_what_a_kept_plan_turns_by(kind: str, tmp_path: Path, data: st.DataObjec
     np.testing.assert_allclose(frequencies(factors, base), inverse, rtol=TOLERANCE)
     said = 1.0 if plan is None else plan.attention_factor
     assert said == pytest.approx(attention_factor, rel=TOLERANCE)
+
+
+SCOUT: dict[str, object] = {
+    "model_type": "llama4_text",
+    "head_dim": 128,
+    "hidden_size": 5120,
+    "num_attention_heads": 40,
+    "num_hidden_layers": 48,
+    "max_position_embeddings": 10485760,
+    "rope_theta": 500000.0,
+    "rope_scaling": {
+        "factor": 16.0,
+        "high_freq_factor": 1.0,
+        "low_freq_factor": 1.0,
+        "original_max_position_embeddings": 8192,
+        "rope_type": "llama3",
+    },
+}
+"""Llama 4 Scout's rotation as published: Llama 3's scaling with a step, and no ramp."""
+
+
+def test_a_step_in_place_of_llama_3s_ramp(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(SCOUT), encoding="utf-8")
+    spec = read_checkpoint_method(tmp_path).spec
+    assert set(spec.own_factors) == {1.0, 16.0}
+    np.testing.assert_allclose(spec.frequencies, rotation(SCOUT, doubles=True)[0], rtol=TOLERANCE)
+
+
+@pytest.mark.parametrize("kind", ["qwen2_vl", "qwen2_5_vl"])
+def test_the_base_of_a_config_that_keeps_its_language_model_outside(kind: str, tmp_path: Path) -> None:
+    """As Qwen2-VL's first: transformers takes a million where it says no base, with a scaling or without."""
+    sizes = {"hidden_size": 256, "num_attention_heads": 4, "num_hidden_layers": 2}
+    for scaling in (None, {"type": "linear", "factor": 4.0}):
+        config = {"model_type": kind, **sizes, "max_position_embeddings": 2048, "rope_scaling": scaling}
+        (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+        own = read_checkpoint_method(tmp_path)
+        assert own.says_base
+        told = config_of(config)
+        assert own.spec.base == told.rope_parameters["rope_theta"] == 1e6

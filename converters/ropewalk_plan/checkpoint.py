@@ -30,10 +30,11 @@ def rope_spec_from_checkpoint(folder_or_config_json: Path) -> RopeSpec:
     """A checkpoint's rotation as transformers would run it, its own scaling at full length included.
 
     The layers that see the whole context count, where others rotate in a way of their own. The train length
-    is how far the checkpoint's own method reaches: `max_position_embeddings`, for YaRN and LongRoPE at least
-    `factor` times the length before, and for checkpoints that have it (Qwen's first) `seq_length`. (A GGUF
-    file made of it may say less: llama.cpp's converter writes `max_position_embeddings` whatever the scaling
-    is. `rope_spec_from_gguf` goes by the file, and keeping a checkpoint's method sets the file right.)
+    is how far the checkpoint's own method reaches: `max_position_embeddings`; for linear scaling, YaRN and
+    LongRoPE at least `factor` times the length before, where the config says that; for checkpoints that have
+    it (Qwen's first) `seq_length`. (A GGUF file made of it may say less: llama.cpp's converter writes
+    `max_position_embeddings` whatever the scaling is. `rope_spec_from_gguf` goes by the file, and keeping a
+    checkpoint's method sets the file right.)
     Dynamic NTK acts only beyond it, so the factors are then 1 and the parameters in `own_scaling`.
 
     Args:
@@ -68,6 +69,7 @@ def rope_spec_of(model: LanguageModel) -> RopeSpec:
         model.config.whole("original_max_position_embeddings") or model.defaults.original_length,
         partial_rotary_factor,
         by_layer_type=parameters.inside.count(".") > 1 or model.model_type in ROTATE_BY_LAYER_TYPE,
+        sequence_length=model.config.whole("max_sequence_length") if kind == "linear" else None,
     )
     return _with_qwens_flags(FORMS[kind](scaling), model.config)
 

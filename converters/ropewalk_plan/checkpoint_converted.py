@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from ropewalk_plan import architectures
 from ropewalk_plan.checkpoint_own import CheckpointMethod
 from ropewalk_plan.gguf_header import GgufHeader
+from ropewalk_plan.not_executed import is_latent
 from ropewalk_plan.own_rotation import ModelFacts, model_facts_from_gguf, rope_spec_from_gguf
 from ropewalk_plan.plan import PlanError
 from ropewalk_plan.rope_spec import FloatArray, RopeSpec
@@ -51,24 +53,44 @@ class ConvertedFile:
             or self.spec.architecture not in architectures.SLIDING_ONLY_WITH_WINDOW
         )
 
+    def why_no_factor(self, factors: Iterable[float]) -> str:
+        """Why a plan cannot hold these attention factors of the checkpoint's own; empty if it can.
+
+        In transformers they are for what rotates, which in latent attention is a part of each head.
+        """
+        if not is_latent(self.header) or all(abs(factor - 1.0) <= _ROUNDINGS for factor in factors):
+            return ""
+        return (
+            f"its scaling has an attention factor, which is for the rotated part of each head in this "
+            f"{self.spec.architecture} model, and a plan's is for whole scores"
+        )
+
 
 def read_converted(own: CheckpointMethod, header: GgufHeader) -> ConvertedFile:
     """Read a file's own rotation, and say the checkpoint's in factors relative to the file's base.
 
     The file is believed where the checkpoint's config is no witness: it declares no scaling, and either the
     file has one nevertheless (from keys of the family's own), or the base or the rotated dimensions are not
-    among what is read of it.
+    among what is read of it. Without a declared scaling, the longer of the two lengths counts: a converter
+    knows some that configs do not say (HunYuan's, 262144 for a stated 32768).
 
     Raises:
-        PlanError: the two rotate different numbers of dimensions, or values that no rotary model can have.
+        PlanError: the two rotate different numbers of dimensions, the config scales a base that it does not
+            say, or values that no rotary model can have.
     """
     spec, facts = rope_spec_from_gguf(header), model_facts_from_gguf(header)
     effective = own.spec
     if not own.scales and effective.own_scaling is None:
+        length = max(spec.train_length, effective.train_length)
         file_scales = not spec.is_plain or spec.own_attention_factor != 1.0
         if file_scales or not own.says_base or spec.n_rot != effective.n_rot:
-            length = max(spec.train_length, effective.train_length) if file_scales else effective.train_length
-            effective = replace(spec, train_length=length)
+            effective = spec
+        effective = replace(effective, train_length=length)
+    elif not own.says_base and np.float32(spec.base) != np.float32(effective.base):
+        raise PlanError(
+            "the checkpoint's config has a scaling and no rope_theta, which the converted file says is "
+            f"{spec.base:.10g}; write it into config.json, or convert it with --method none"
+        )
     if spec.n_rot != effective.n_rot:
         raise PlanError(
             f"the checkpoint's config rotates {effective.n_rot} dimensions of a head and the converted file "

@@ -10,6 +10,7 @@ from ropewalk_plan.checkpoint_keep import told_windows, windows_within
 from ropewalk_plan.checkpoint_own import CheckpointMethod
 from ropewalk_plan.compose import SEPARATOR, make_plan, parse_method
 from ropewalk_plan.gguf_header import GgufHeader
+from ropewalk_plan.metadata import plan_to_metadata
 from ropewalk_plan.methods import METHODS, Aspect
 from ropewalk_plan.options_text import read_options, tell_options
 from ropewalk_plan.plan import ContextPlan, PlanError, ScheduleStep
@@ -26,10 +27,12 @@ class _Extended:
     Attributes:
         spec: the rotation it extends.
         train_length: L.
+        reach: the length that the checkpoint itself is for.
     """
 
     spec: RopeSpec
     train_length: int
+    reach: int
 
 
 def extend(
@@ -48,10 +51,10 @@ def extend(
             target length where the checkpoint says none, or a method that its windows exclude.
     """
     file = read_converted(own, header)
-    extended = _what_is_extended(own, file.own, train_length)
+    extended = _what_is_extended(own, file.own, train_length, target_length)
     if not any(info.sets & _ROTATION for info in parse_method(method)):
         extended = replace(extended, spec=file.own)  # it turns as the checkpoint does, wherever L is
-    target = _target(own, extended.train_length) if target_length is None else target_length
+    target = _target(extended) if target_length is None else target_length
     plan = make_plan(extended.spec, method, target, extended.train_length, options)
     if not plan.schedule and not file.says_rotation:
         step = ScheduleStep(target, extended.spec.own_factors, extended.spec.own_attention_factor)
@@ -61,33 +64,52 @@ def extend(
             f"the sliding layers of this {file.spec.architecture} checkpoint rotate with its own scaling, "
             f"which a plan of {method} would not give them; keep its own method (--method keep)"
         )
+    _check_executed(plan, extended.spec, file)
     return _with_windows(plan, own, file)
 
 
-def _what_is_extended(own: CheckpointMethod, spec: RopeSpec, train_length: int | None) -> _Extended:
+def _what_is_extended(
+    own: CheckpointMethod, spec: RopeSpec, train_length: int | None, target_length: int | None
+) -> _Extended:
     """What a method starts from: the checkpoint with its own scaling, or as it was before it."""
     full = spec.train_length
+    reach = max(full, own.stated_length)
     if train_length is None or not own.scales:
-        return _Extended(spec, train_length or full)
-    scaling = spec.own_scaling
-    before = None if scaling is None else scaling.original_length
-    unsaid = before is None and scaling is not None and scaling.kind == "linear"
-    if unsaid and scaling is not None and scaling.factor and scaling.factor != 1.0:
-        if train_length == full:
+        return _Extended(spec, train_length or full, reach)
+    before = _lengths_before(spec, reach)
+    if train_length in before:
+        if train_length == full and target_length is not None and target_length < before[full]:
             raise PlanError(
-                f"train_length is {train_length}, and this checkpoint scales linearly by {scaling.factor:g} "
-                "without saying from which length; leave it out to extend what the checkpoint is, or keep "
-                "its own method"
+                f"train_length is {full}, from which this checkpoint's own scaling would reach "
+                f"{before[full]}, and target_length is {target_length}; leave the train length out to extend "
+                "the checkpoint as it is"
             )
-        before = round(full / scaling.factor)
-    if train_length == before:
-        return _Extended(_without_scaling(spec, own.spec, train_length), train_length)
+        return _Extended(_without_scaling(spec, own.spec, train_length), train_length, before[train_length])
     if train_length == full:
-        return _Extended(spec, train_length)
-    allowed = f"{full}, its length with it" + (f", or {before}, from before it" if before is not None else "")
+        return _Extended(spec, train_length, reach)
+    allowed = [] if full in before else [f"{full}, its length with it"]
+    if before:
+        allowed.append(f"{' or '.join(map(str, before))}, from before it")
     raise PlanError(
-        f"train_length is {train_length}, and this checkpoint has a scaling of its own; it must be {allowed}"
+        f"train_length is {train_length}, and this checkpoint has a scaling of its own; it must be "
+        + ", or ".join(allowed)
     )
+
+
+def _lengths_before(spec: RopeSpec, reach: int) -> dict[int, int]:
+    """The lengths that may be the one before the checkpoint's own scaling, each with what it reaches then.
+
+    Linear scaling by s in a config that says none is read both ways: `max_position_embeddings` was
+    multiplied by s as most do it (LLaMA-2-7B-32K, Gemma 3), or left as it was before (LongChat, Vicuna).
+    """
+    scaling, full = spec.own_scaling, spec.train_length
+    if scaling is None:
+        return {}
+    if scaling.original_length is not None:
+        return {scaling.original_length: reach}
+    if scaling.kind != "linear" or scaling.factor is None or scaling.factor <= 1.0:
+        return {}
+    return {round(full / scaling.factor): reach, full: max(reach, round(full * scaling.factor))}
 
 
 def _without_scaling(spec: RopeSpec, own: RopeSpec, train_length: int) -> RopeSpec:
@@ -96,14 +118,25 @@ def _without_scaling(spec: RopeSpec, own: RopeSpec, train_length: int) -> RopeSp
     return replace(spec, own_factors=factors, own_attention_factor=1.0, train_length=train_length)
 
 
-def _target(own: CheckpointMethod, train_length: int) -> int:
-    length = max(own.spec.train_length, own.stated_length)
-    if length > train_length:
-        return length
+def _target(extended: _Extended) -> int:
+    if extended.reach > extended.train_length:
+        return extended.reach
     raise PlanError(
-        f"the checkpoint says no length beyond its train length of {train_length} tokens; give a target "
-        "length (--target-length)"
+        f"the checkpoint says no length beyond its train length of {extended.train_length} tokens; give a "
+        "target length (--target-length)"
     )
+
+
+def _check_executed(plan: ContextPlan, extended: RopeSpec, file: ConvertedFile) -> None:
+    """Refuse an attention factor that no plan can go on from; the caller asks `not_executed` for the rest."""
+    if not plan.schedule or plan_to_metadata(plan, file.spec, file.facts).native:
+        return
+    reason = file.why_no_factor((extended.own_attention_factor,))
+    if reason:
+        raise PlanError(
+            f"the method {plan.method} cannot go on from this checkpoint, because {reason}; give the length "
+            "from before its scaling to replace that (--train-length), or convert it with --method none"
+        )
 
 
 def _with_windows(plan: ContextPlan, own: CheckpointMethod, file: ConvertedFile) -> ContextPlan:

@@ -243,8 +243,11 @@ def _check_executed(plan: ContextPlan, file: ConvertedFile) -> None:
     if plan_to_metadata(plan, file.spec, file.facts).native:
         return
     refused = not_executed(plan, file.header)
-    if refused is not None:
+    reason = (
+        refused.reason if refused else file.why_no_factor(step.attention_factor for step in plan.schedule)
+    )
+    if reason:
         raise PlanError(
-            f"the checkpoint's own method cannot be kept, because {refused.reason}; --method none converts "
+            f"the checkpoint's own method cannot be kept, because {reason}; --method none converts "
             "it as llama.cpp alone would run it"
         )

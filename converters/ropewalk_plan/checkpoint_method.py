@@ -52,14 +52,15 @@ def plan_for_converted(
     than the target. L is the length before the scaling where the config says it.
 
     Its target length by default is how far the method reaches: for YaRN `factor` times the length before it
-    (Qwen 2.5's YaRN by 4 makes 131072 of the 32768 that its file would report); for dynamic NTK `factor`
-    times L (transformers' formula stops at no length; its factor is what people choose for the one they
-    want); for Qwen's own form, and LogN, the config's `max_position_embeddings`, or 4 L where that is not
-    beyond L; for the others `max_position_embeddings`. A target length that is given must be from L on, and
-    for static methods no longer than they reach; linear scaling in a config that does not say its L reaches
-    `factor` times `max_position_embeddings`, because some configs leave that as it was before. Dynamic
-    methods and LogN go as far as asked. (Dynamic NTK's steps each have what transformers computes for the
-    length at their end, so for lengths between they interpolate a little further than transformers does.)
+    (Qwen 2.5's YaRN by 4 makes 131072 of the 32768 that its file would report), and so for linear scaling
+    where the config says that length; for dynamic NTK `factor` times L (transformers' formula stops at no
+    length; its factor is what people choose for the one they want); for Qwen's own form, and LogN, the
+    config's `max_position_embeddings`, or 4 L where that is not beyond L; for the others
+    `max_position_embeddings`. A target length that is given must be from L on, and for static methods no
+    longer than they reach; linear scaling in a config that does not say its L reaches `factor` times
+    `max_position_embeddings`, because some configs leave that as it was before. Dynamic methods and LogN go
+    as far as asked. (Dynamic NTK's steps each have what transformers computes for the length at their end, so
+    for lengths between they interpolate a little further than transformers does.)
 
     **`none`**: no plan.
 
@@ -68,11 +69,16 @@ def plan_for_converted(
     extends what the checkpoint is, from its full length on. With it, L is the length *before* extension, as
     for a checkpoint that was fine-tuned with the method: where the config declares a scaling of its own and L
     is the length before that, the method replaces the scaling and is not applied on top of it; where L is its
-    full length, it is applied on top; any other L contradicts the config. (Linear scaling without a length
-    before it counts as from `max_position_embeddings / factor`.) Where the config declares none, L is as
-    given. Methods that leave the rotation alone (LogN, windows, streaming) leave the checkpoint's scaling in
-    force. The target length is then the checkpoint's own, where that is beyond L. The checkpoint's windows
-    stay, since it was trained with them, unless the method decides on windows itself.
+    full length, it is applied on top; any other L contradicts the config. Linear scaling whose config says no
+    length before it (neither `original_max_position_embeddings` nor `max_sequence_length`, of `factor` times
+    `max_position_embeddings`) may be from `max_position_embeddings / factor`, or from
+    `max_position_embeddings` where that was left as it was: as `train_length` both are the length before it
+    (the latter for targets from `factor` times it on, below which it is rather meant as the full length), and
+    without one the method goes on from `max_position_embeddings`, as far as keeping reaches by default.
+    Where the config declares none, L is as given, by default the longer of what config and file say. Methods
+    that leave the rotation alone (LogN, windows, streaming) leave the checkpoint's scaling in force. The
+    target length is then the checkpoint's own, where that is beyond L. The checkpoint's windows stay, since
+    it was trained with them, unless the method decides on windows itself.
 
     Args:
         own: the checkpoint's method.

@@ -31,6 +31,8 @@ class ScalingConfig:
             it comes first then, as in transformers.
         partial_rotary_factor: the rotated share of a head.
         by_layer_type: whether transformers keeps parameters for each layer type.
+        sequence_length: the length after the scaling, where the config has a key of its own for it
+            (`max_sequence_length`, in LongChat and Vicuna).
     """
 
     parameters: ConfigValues
@@ -38,6 +40,7 @@ class ScalingConfig:
     original_length: int | None = None
     partial_rotary_factor: float = 1.0
     by_layer_type: bool = False
+    sequence_length: int | None = None
 
     @property
     def length_before(self) -> int:
@@ -78,11 +81,17 @@ def plain(config: ScalingConfig) -> RopeSpec:
 
 
 def linear(config: ScalingConfig) -> RopeSpec:
-    """Position Interpolation: every frequency divided by `factor`."""
-    factor = config.factor()
-    original = config.length_before if config.knows_length_before else None
-    scaling = OwnScaling("linear", factor=factor, original_length=original)
-    return _scaled(config.plain, np.full(config.plain.n_pairs, factor), scaling)
+    """Position Interpolation: every frequency divided by `factor`.
+
+    Many configs do not say from which length. `max_position_embeddings` is the one after it in most; where
+    `max_sequence_length` is `factor` times that, it is the one before.
+    """
+    factor, length = config.factor(), config.plain.train_length
+    factors = np.full(config.plain.n_pairs, factor)
+    if not config.knows_length_before and config.sequence_length != round(length * factor):
+        return _scaled(config.plain, factors, OwnScaling("linear", factor=factor))
+    scaling = OwnScaling("linear", factor=factor, original_length=config.length_before)
+    return _scaled(config.plain, factors, scaling, train_length=config.length_after(factor))
 
 
 def dynamic(config: ScalingConfig) -> RopeSpec:

@@ -50,6 +50,17 @@ def not_executed(plan: ContextPlan, reader: GgufHeader | GGUFReader) -> Refused 
     return next(chain(_refused(plan, model), _refused_windows(plan, model)), None)
 
 
+def is_latent(reader: GgufHeader | GGUFReader) -> bool:
+    """Whether the model of this file runs as multi-head latent attention.
+
+    Only a part of each head rotates then, and a plan's attention factor is for whole scores.
+
+    Raises:
+        PlanError: the file does not say its architecture or its context length.
+    """
+    return _is_latent(_Model(model_facts_from_gguf(reader).architecture, keys_of(reader)))
+
+
 @dataclass(frozen=True)
 class _Model:
     """A model's architecture and what its file says under that name."""
