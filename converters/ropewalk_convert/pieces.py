@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -103,7 +104,7 @@ def chunks(pieces: Sequence[Piece], source: Path) -> Iterator[memoryview]:
     All chunks but the last are of one size, so that none begins within a page of the new file: the system
     writes parts of pages, in small and large ones, at half the speed.
     """
-    buffer = memoryview(bytearray(min(CHUNK, total_bytes(pieces))))
+    buffer = page_aligned(min(CHUNK, total_bytes(pieces)))
     filled = 0
     with opened(source) as file:
         for piece in pieces:
@@ -122,6 +123,11 @@ def chunks(pieces: Sequence[Piece], source: Path) -> Iterator[memoryview]:
                     filled = 0
     if filled:
         yield buffer[:filled]
+
+
+def page_aligned(n_bytes: int) -> memoryview:
+    """A buffer that begins with a page: the system copies to and from others at two thirds of the speed."""
+    return memoryview(mmap.mmap(-1, max(n_bytes, 1)))[:n_bytes]
 
 
 def fill(buffer: memoryview, file: FileIO, path: Path, start: int) -> None:
