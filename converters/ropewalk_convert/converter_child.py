@@ -70,11 +70,13 @@ def _find_upstream(converter: Path) -> None:
 def _convert(request: dict[str, Any], progress: ConversionProgress) -> None:
     from ropewalk_convert.converter_failures import UnknownArchitectureError  # noqa: PLC0415
     from ropewalk_convert.converter_refusals import guard_interpreter, guard_libraries  # noqa: PLC0415
+    from ropewalk_convert.converter_repairs import repair_hparams  # noqa: PLC0415
 
     guard_interpreter(Path(request["folder"]))
     guard_libraries()
     _serve_qwen_tokenizer(Path(request["folder"]))
     upstream = importlib.import_module("convert_hf_to_gguf")
+    repair_hparams(upstream.ModelBase, lambda name: _has_factors(upstream, name))
     progress.follow(importlib.import_module("gguf").GGUFWriter, Path(request["out"]))
     find_class: Callable[..., type] = upstream.get_model_class
 
@@ -107,3 +109,13 @@ def _serve_qwen_tokenizer(checkpoint: Path) -> None:
         # Upstream asks for this table once for each token and each half of one.
         tables = importlib.import_module("transformers.convert_slow_tokenizer")
         vars(tables)["bytes_to_unicode"] = functools.cache(tables.bytes_to_unicode)
+
+
+def _has_factors(upstream: ModuleType, name: str) -> bool:
+    """Whether the architecture has the tensor of factors; one that is unknown is refused elsewhere."""
+    gguf = upstream.gguf
+    try:
+        model = upstream.get_model_class(name)
+    except Exception:  # the same exception comes again where it is told
+        return True
+    return gguf.MODEL_TENSOR.ROPE_FREQS in gguf.MODEL_TENSORS[model.model_arch]
