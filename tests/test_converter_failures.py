@@ -56,7 +56,28 @@ def system_error(code: int, path: str | None = None) -> OSError:
         (
             ImportError("Mistral format requires `mistral-common` to be installed."),
             "converter",
-            "needs a Python package that does not come with Ropewalk (ImportError: Mistral format requires",
+            "needs a Python package that does not come with Ropewalk (ImportError: Mistral format requires "
+            "`mistral-common` to be installed.); install it into Ropewalk's environment, or look for a GGUF",
+        ),
+        (
+            ImportError("Evil requires the EVIL library. You can install it with `pip install evil`"),
+            "converter",
+            "model needs a Python package that does not come with Ropewalk; look for a GGUF file of the same",
+        ),
+        (
+            ModuleNotFoundError("No module named 'evil'", name="evil"),
+            "converter",
+            "model needs a Python package that does not come with Ropewalk (evil); look for a GGUF file of",
+        ),
+        (
+            system_error(errno.ENOENT, "out/.out.0123abcd.part"),
+            "target",
+            "what was written to out while model was converted is gone; check its disk, and run the same",
+        ),
+        (
+            system_error(errno.ENOENT, "model/vocab.part"),
+            "source",
+            "model lacks the files of its tokenizer (vocab.part)",
         ),
         (
             system_error(errno.EACCES, "model/config.json"),

@@ -228,12 +228,29 @@ def test_wishes_that_a_file_cannot_meet_are_refused(small: TinyModel, tmp_path: 
         quantize(small.path, out, Quantization("Q4_0", output_tensor_type="Q6_K"))
     with pytest.raises(QuantizeError, match="is called anything like 'atn_v', which is to be Q8_0"):
         quantize(small.path, out, Quantization("Q4_0", tensor_types=(("atn_v", "Q8_0"),)))
+    with pytest.raises(QuantizeError, match=r"'blk\.0\.atn_v', which .* near it are attn_v"):
+        quantize(small.path, out, Quantization("Q4_0", tensor_types=(("BLK.0.Atn_V", "Q8_0"),)))
+    with pytest.raises(QuantizeError, match="there are output, output_norm, token_embd, attn_k"):
+        quantize(small.path, out, Quantization("Q4_0", tensor_types=(("xyz", "Q8_0"),)))
+    with pytest.raises(
+        QuantizeError, match=r"make F16 of what 'ffn\{,3\}' fits in .*; write another pattern"
+    ):
+        types = (("attn_v", "Q8_0"), ("ffn{,3}", "F16"))  # which Python takes, and C++ does not
+        quantize(small.path, out, Quantization("Q4_0", tensor_types=types))
     with pytest.raises(QuantizeError, match=r"no tensor type fallback is defined for type q1_0"):
         quantize(small.path, out, Quantization("Q1_0"), source_called="the model")
     with pytest.raises(TargetError, match="is the source itself"):
         quantize(small.path, small.path, Quantization("Q8_0"))
     assert not out.exists()
     assert stored_types(small.path)["output.weight"] == "F32"
+
+
+def test_a_pattern_that_changes_nothing_is_told(small: TinyModel, tmp_path: Path) -> None:
+    """Norms are never quantized, whatever is asked for."""
+    types = (("norm", "F16"), ("attn_v", "Q5_0"))
+    (note,) = quantized(small.path, tmp_path / "out.gguf", Quantization("Q8_0", tensor_types=types))
+    assert note.startswith("'norm' changes nothing: llama.cpp leaves ")
+    assert stored_types(tmp_path / "out.gguf")["blk.0.attn_v.weight"] == "Q5_0"
 
 
 def test_a_model_without_an_output_tensor_has_none_to_keep(tmp_path: Path) -> None:

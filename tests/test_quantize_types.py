@@ -84,9 +84,9 @@ def test_names_are_understood_in_any_case() -> None:
         assert parse_quantization_type(name.lower()) == parse_quantization_type(f" {name.title()}") == name
     for short, long in ALIASES.items():
         assert parse_quantization_type(short.swapcase()) == long
-    wanted = Quantization("q4_k", output_tensor_type="q6_k", tensor_types=(("ffn_[A-Z]", "iq4_nl"),))
+    wanted = Quantization("q4_k", output_tensor_type="q6_k", tensor_types=((r"FFN_[A-Z]\D", "iq4_nl"),))
     assert (wanted.type, wanted.output_tensor_type) == ("Q4_K_M", "Q6_K")
-    assert wanted.tensor_types == (("ffn_[A-Z]", "IQ4_NL"),)
+    assert wanted.tensor_types == ((r"ffn_[a-z]\D", "IQ4_NL"),), "tensors' names are in lower case"
 
 
 @pytest.mark.parametrize("name", ["NVFP4", "Q4", "", "Q4_0_4_4", "15"])
@@ -106,11 +106,31 @@ def test_another_name_is_refused_with_the_list(name: str) -> None:
         (Quantization("Q4_0", keep_output_tensor=True, output_tensor_type="Q8_0"), "cannot both be kept"),
         (Quantization("F16", tensor_types=(("ffn", "Q8_0"),)), "with quantized types only, not with F16"),
         (Quantization("Q8_0", tensor_types=(("ffn(", "Q8_0"),)), "'ffn\\(' is no regular expression"),
+        *(
+            (
+                Quantization("Q8_0", tensor_types=((pattern, "F16"),)),
+                "which llama.cpp's regular expressions do",
+            )
+            for pattern in (
+                "(?<=attn_)v",
+                "(?<!attn_)v",
+                "(?P<v>v)",
+                "(?i)v",
+                r"\Ablk",
+                r"weight\Z",
+                "[[:alpha:]]",
+            )
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_before_any_work(wanted: Quantization, why: str) -> None:
     with pytest.raises(QuantizeError, match=why):
         check_quantization(wanted)
+
+
+@pytest.mark.parametrize("pattern", ["(?:attn|ffn)_(?=v)", "(?!output).*", r"[.]attn_v\.", "[^:]:*$"])
+def test_what_both_languages_say_alike_is_taken(pattern: str) -> None:
+    assert check_quantization(Quantization("Q8_0", tensor_types=((pattern, "F16"),))) is None
 
 
 def test_an_importance_matrix_is_read_before_any_work(tmp_path: Path) -> None:

@@ -9,7 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ropewalk_convert.converter_failures import FailureKind
-from ropewalk_convert.errors import BakeError, ConverterError, ExtraMissingError, SourceError, SpaceError
+from ropewalk_convert.errors import (
+    BakeError,
+    ConverterError,
+    ExtraMissingError,
+    SourceError,
+    SpaceError,
+    TargetError,
+)
 from ropewalk_convert.reporting_child import ChildEnd, ReportingChild
 from ropewalk_convert.upstream_source import check_extra_installed, converter_folder
 
@@ -25,6 +32,7 @@ _OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_
 _ERRORS: dict[FailureKind, type[BakeError]] = {
     "source": SourceError,
     "space": SpaceError,
+    "target": TargetError,
     "memory": SpaceError,
     "extra": ExtraMissingError,
     "converter": ConverterError,
@@ -37,6 +45,8 @@ def convert_checkpoint(
     *,
     outtype: str = "auto",
     model_name: str | None = None,
+    called: str | None = None,
+    weight_bytes: int = 0,
     progress: Callable[[int, int], None] | None = None,
     on_header: Callable[[], None] | None = None,
 ) -> None:
@@ -51,8 +61,10 @@ def convert_checkpoint(
             nothing after an error.
         outtype: one of `OUTTYPES`.
         model_name: what `general.name` says; upstream's guess from the model card where None.
+        called: the checkpoint's name in messages; its folder where None.
+        weight_bytes: the size of the checkpoint's weights, for `progress`.
         progress: called a few times a second with bytes written and bytes in all; while the checkpoint is
-            still being read that is 0 of the bytes of its weights. May raise to stop.
+            still being read that is 0 of `weight_bytes`. May raise to stop.
         on_header: called once `out` has all that stands before the tensors' data, which takes seconds where
             the data takes minutes. May raise to stop.
 
@@ -61,21 +73,22 @@ def convert_checkpoint(
         ConverterError: upstream's converter is not there, or failed.
         ExtraMissingError: packages that it needs are not installed.
         SpaceError: the disk or the memory is too small.
+        TargetError: `out` vanished.
     """
     if outtype not in OUTTYPES:
         raise ConverterError(
             f"{outtype} is no type that llama.cpp's converter writes; choose one of {', '.join(OUTTYPES)}"
         )
+    shown = called or (str(folder) if folder.name else os.path.abspath(folder))  # noqa: PTH100
     request = {
         "converter": str(converter_folder().resolve()),
         "folder": os.path.abspath(folder),  # noqa: PTH100  # a link keeps its name, which may name the model
-        "shown": str(folder) if folder.name else os.path.abspath(folder),  # noqa: PTH100
+        "shown": shown,
         "out": os.path.abspath(out),  # noqa: PTH100
         "outtype": outtype,
         "model_name": model_name,
     }
     check_extra_installed()
-    weight_bytes = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     with ReportingChild(_CHILD, request, environment=_environment()) as child:
         for message in child.messages():
             if "error" in message:
@@ -91,7 +104,7 @@ def convert_checkpoint(
                 progress(message.get("done", 0), message.get("total", weight_bytes))
         end = child.end()
     _log(end)
-    raise ConverterError(_unexplained(folder, end))
+    raise ConverterError(_unexplained(shown, end))
 
 
 def _environment() -> dict[str, str]:
@@ -105,9 +118,9 @@ def _log(end: ChildEnd) -> None:
         _LOG.debug("%s", line)
 
 
-def _unexplained(folder: Path, end: ChildEnd) -> str:
+def _unexplained(shown: str, end: ChildEnd) -> str:
     """A sentence for a converter that ended without a word."""
-    what = f"llama.cpp's converter {end} while it converted {folder}"
+    what = f"llama.cpp's converter {end} while it converted {shown}"
     if end.code == -signal.SIGKILL:
         return (
             f"{what}, most likely because the memory ran out; close other programs, or convert it on a "

@@ -18,11 +18,13 @@ from typing import Literal, TypeAlias
 from ropewalk_convert.converter_qwen import QwenRanksError
 from ropewalk_convert.converter_refusals import CheckpointCodeError, PickleRefusedError
 
-FailureKind: TypeAlias = Literal["source", "space", "memory", "extra", "converter"]
+FailureKind: TypeAlias = Literal["source", "space", "target", "memory", "extra", "converter"]
 """Which kind of error it is for whoever asked for the conversion."""
 
 _EXTRA = {"torch", "transformers", "sentencepiece", "safetensors", "google", "tokenizers", "numpy", "yaml"}
+_OPTIONAL = ("mistral_common", "tiktoken")  # what upstream's converter, and transformers for it, can use
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
+_TEMPORARY = ".part"
 _MOST_TEXT = 200
 _ANOTHER = "look for a GGUF file of the same model, which `ropewalk bake` can extend"
 
@@ -71,7 +73,7 @@ def explain(error: BaseException, folder: Path, checkpoint: str, out_folder: str
         return _without_tokenizer(checkpoint)  # transformers has made one up that is empty
     cause: BaseException | None = error
     while cause is not None:
-        for look in (_architecture, _resources, _missing_package, _tokenizer, _weights, _config):
+        for look in (_vanished, _architecture, _resources, _missing_package, _tokenizer, _weights, _config):
             failure = look(cause, checkpoint, out_folder)
             if failure is not None:
                 return failure
@@ -155,10 +157,26 @@ def _missing_package(error: BaseException, checkpoint: str, _: str) -> Failure |
             f"converting {checkpoint} needs {error.name}, which cannot be imported "
             f"({in_few_words(error)}); run ./scripts/setup convert",
         )
+    named = (error.name or str(error)).replace("-", "_")
+    if any(package in named for package in _OPTIONAL):
+        what, remedy = f" ({in_few_words(error)})", f"install it into Ropewalk's environment, or {_ANOTHER}"
+    else:  # perhaps the checkpoint's choice: it is not to say what people install
+        what, remedy = f" ({error.name})" if error.name else "", _ANOTHER
     return Failure(
         "converter",
-        f"converting {checkpoint} needs a Python package that does not come with Ropewalk "
-        f"({in_few_words(error)}); install it into Ropewalk's environment, or {_ANOTHER}",
+        f"converting {checkpoint} needs a Python package that does not come with Ropewalk{what}; {remedy}",
+    )
+
+
+def _vanished(error: BaseException, checkpoint: str, out_folder: str) -> Failure | None:
+    if not isinstance(error, FileNotFoundError) or error.filename is None:
+        return None
+    if str(Path(str(error.filename)).parent) != out_folder or Path(str(error.filename)).suffix != _TEMPORARY:
+        return None
+    return Failure(
+        "target",
+        f"what was written to {out_folder} while {checkpoint} was converted is gone; check its disk, and run "
+        "the same command again",
     )
 
 

@@ -85,6 +85,11 @@ def guard_libraries() -> None:
     _replace(dynamic_module_utils.resolve_trust_remote_code, _never_trust)
     torch.load = torch.serialization.load = torch.jit.load = _refuse_pickle
 
+    from transformers.models.auto import tokenization_auto  # noqa: PLC0415
+
+    by_name = tokenization_auto.tokenizer_class_from_name
+    _replace(by_name, _only_tokenizers(by_name))
+
     from transformers import AutoConfig, AutoTokenizer  # noqa: PLC0415
 
     for auto in (AutoConfig, AutoTokenizer):
@@ -123,6 +128,17 @@ def _never_trust(
     if has_foreign and not has_own:
         raise CheckpointCodeError(f"{name} has code of its own and no class in transformers")
     return False
+
+
+def _only_tokenizers(find: Callable[..., object]) -> Callable[..., object]:
+    """Transformers' search for a tokenizer's class, which gives any other class as well, a model's too."""
+    from transformers import PreTrainedTokenizerBase  # noqa: PLC0415
+
+    def find_tokenizer(name: str) -> object:
+        found = find(name)
+        return found if isinstance(found, type) and issubclass(found, PreTrainedTokenizerBase) else None
+
+    return find_tokenizer
 
 
 def _without_trust(function: Callable[..., object]) -> Callable[..., object]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, ExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,8 @@ from ropewalk_convert.checkpoint_files import (
     read_checkpoint_files,
 )
 from ropewalk_convert.converter import convert_checkpoint
-from ropewalk_convert.errors import SourceError
+from ropewalk_convert.early_checks import check_quantizable, check_tokens
+from ropewalk_convert.errors import ConverterError, SourceError, TargetError
 from ropewalk_convert.model_card import BaseModel, ModelCard, installed_version
 from ropewalk_convert.quantization import Quantization, check_quantization, largest_quantized_bytes
 from ropewalk_convert.quantize import quantize
@@ -67,6 +68,11 @@ class Checkpoint:
     revision: str = ""
     url: str = ""
 
+    @property
+    def shown(self) -> str:
+        """What messages call it: the repository, not the folder of the cache that it lies in."""
+        return self.name if self.url else str(self.folder)
+
 
 @dataclass(frozen=True)
 class Conversion:
@@ -104,12 +110,13 @@ class ConvertResult:
     warnings: tuple[str, ...]
 
 
-def check_source(folder: Path, wanted: Conversion) -> None:
+def check_source(folder: Path, wanted: Conversion, *, called: str | None = None) -> None:
     """What can be said against a conversion before a checkpoint's weights are there.
 
     Args:
         folder: all of the checkpoint but its weights.
         wanted: what is to be made of it.
+        called: what messages call it; the folder itself where None.
 
     Raises:
         PlanError: the method is unknown, or contradicts itself.
@@ -119,8 +126,20 @@ def check_source(folder: Path, wanted: Conversion) -> None:
         QuantizeError: the quantization cannot be made, whatever the model.
     """
     _check_wishes(wanted)
-    check_without_weights(folder)
-    _own_method(folder, wanted.method)
+    with _called(folder, called or str(folder)):
+        check_without_weights(folder)
+        _own_method(folder, wanted.method)
+
+
+@contextmanager
+def _called(folder: Path, name: str) -> Iterator[None]:
+    """Have what is wrong with the folder's files told of them under another name of it."""
+    try:
+        yield
+    except SourceError as error:
+        if name == str(folder):
+            raise
+        raise SourceError(str(error).replace(str(folder), name)) from error
 
 
 def _check_wishes(wanted: Conversion) -> None:
@@ -164,8 +183,10 @@ def convert(
         SpaceError: the disk is too full.
     """
     _check_wishes(wanted)
-    files = read_checkpoint_files(checkpoint.folder)
-    own = _own_method(checkpoint.folder, wanted.method)
+    with _called(checkpoint.folder, checkpoint.shown):
+        files = read_checkpoint_files(checkpoint.folder)
+        own = _own_method(checkpoint.folder, wanted.method)
+    _check_not_of(checkpoint.folder, target)
     made = check_target(target, source=checkpoint.folder, force=force)
     outtype, quantization = _types(files, wanted.quantization)
     check_space(made, _room(files, outtype, quantization))
@@ -178,10 +199,14 @@ def convert(
                 converted,
                 outtype=outtype,
                 model_name=checkpoint.name.partition("/")[2] or None,
+                called=checkpoint.shown,
+                weight_bytes=files.weight_bytes,
                 progress=progress,
-                on_header=lambda: _check_early(checkpoint, own, converted, wanted),
+                on_header=lambda: _check_early(
+                    checkpoint, own, converted, wanted, quantization=quantization, made=made
+                ),
             )
-        plan = _plan(checkpoint, own, GgufHeader.read(converted), wanted)
+        plan = _plan(checkpoint, own, _read_back(checkpoint, converted), wanted)
         if quantization is not None:
             quantized = temporaries.enter_context(temporary_beside(made))
             with step(f"quantizing to {quantization.type}") as progress:
@@ -206,7 +231,18 @@ def convert(
                 check=check,
                 progress=progress,
             )
+        ready.unlink()  # here, because an interrupt in what ends the block would leave it
     return _result(baked, warnings)
+
+
+def _read_back(checkpoint: Checkpoint, converted: Path) -> GgufHeader:
+    try:
+        return GgufHeader.read(converted)
+    except GgufError as error:
+        raise ConverterError(
+            f"what llama.cpp's converter made of {checkpoint.name} does not read back as it was written; "
+            "check the disk, and run the same command again"
+        ) from error
 
 
 def _own_method(folder: Path, method: str) -> CheckpointMethod | None:
@@ -251,12 +287,33 @@ def _room(files: CheckpointFiles, outtype: str, quantization: Quantization | Non
     return quantized + max(converted, quantized)
 
 
+def _check_not_of(folder: Path, target: Path) -> None:
+    """Refuse to replace a file that the checkpoint is made of; a GGUF file in its folder is another model."""
+    with suppress(OSError):
+        file = target.resolve()
+        if not file.is_file() or file.suffix == ".gguf":
+            return
+        inside = file.is_relative_to(folder.resolve())
+        if inside or any(path.is_file() and path.samefile(file) for path in folder.iterdir()):
+            raise TargetError(f"{target} is a file of the checkpoint itself; give the new file another name")
+
+
 def _check_early(
-    checkpoint: Checkpoint, own: CheckpointMethod | None, unfinished: Path, wanted: Conversion
+    checkpoint: Checkpoint,
+    own: CheckpointMethod | None,
+    unfinished: Path,
+    wanted: Conversion,
+    *,
+    quantization: Quantization | None,
+    made: Path,
 ) -> None:
-    """Refuse a plan while no more than the header is there; where data is needed to tell, wait for it."""
+    """Refuse what will not do while no more than the header is there; where data is needed, wait for it."""
+    header = GgufHeader.read_file(unfinished, whole=False)
+    check_tokens(header, checkpoint.shown)
     with suppress(GgufError):
-        _plan(checkpoint, own, GgufHeader.read_file(unfinished, whole=False), wanted)
+        _plan(checkpoint, own, header, wanted)
+    if quantization is not None:
+        check_quantizable(header, made, quantization, checkpoint.name)
 
 
 def _plan(

@@ -17,8 +17,10 @@ from ropewalk_convert.quantization_types import (
     FileType,
 )
 
+_USUAL = "Q4_K_M"
 _WIDEST_IN_MIXTURES = TENSOR_TYPES["Q8_0"]
 _HEADER_BYTES = 32 << 20  # vocabulary and the rest; the largest known take about half of it
+_NOT_IN_CPP = re.compile(r"\(\?(?![:=!])[^)]?|\\[AZz]|\[([:.=])[^]]*\1\]")
 _SMALL_TENSORS = 1.01  # what stays F32: norms, biases
 
 
@@ -35,7 +37,7 @@ class Quantization:
         output_tensor_type: a name of `TENSOR_TYPES` for `output.weight`.
         token_embedding_type: the same for the token embeddings.
         tensor_types: (regular expression, name of `TENSOR_TYPES`): the first expression that is found in a
-            tensor's name decides its type.
+            tensor's name decides its type. In lower case, as llama-quantize takes them and all names are.
         pure: the base type for all matrices instead of a mixture.
         threads: to compute with; 0 for as many as there are processors.
         allow_requantize: take a file that is quantized already; its losses add up.
@@ -53,7 +55,7 @@ class Quantization:
 
     def __post_init__(self) -> None:
         """Write the names as the tables do."""
-        singles = tuple((pattern, parse_tensor_type(name)) for pattern, name in self.tensor_types)
+        singles = tuple((_lowered(pattern), parse_tensor_type(name)) for pattern, name in self.tensor_types)
         object.__setattr__(self, "type", parse_quantization_type(self.type))
         object.__setattr__(self, "tensor_types", singles)
         for field in ("output_tensor_type", "token_embedding_type"):
@@ -82,8 +84,8 @@ def parse_quantization_type(text: str) -> str:
     name = ALIASES.get(name, name)
     if name not in FILE_TYPES:
         raise QuantizeError(
-            f"llama.cpp makes no files of the type {text!r}; choose one of "
-            f"{', '.join(FILE_TYPES)} (Q3_K, Q4_K and Q5_K mean their _M)"
+            f"llama.cpp makes no files of the type {text!r}; {_USUAL} is the usual one, and the others are "
+            f"{', '.join(name for name in FILE_TYPES if name != _USUAL)} (Q3_K, Q4_K and Q5_K mean their _M)"
         )
     return name
 
@@ -123,13 +125,29 @@ def check_quantization(wanted: Quantization) -> ImportanceMatrix | None:
             "leave them out, or choose another type"
         )
     for pattern, _ in wanted.tensor_types:
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise QuantizeError(
-                f"{pattern!r} is no regular expression ({error}); write e.g. ffn_down, or blk\\.[01]\\.attn_v"
-            ) from None
+        _check_pattern(pattern)
     return None if wanted.imatrix is None else read_imatrix(wanted.imatrix)
+
+
+def _check_pattern(pattern: str) -> None:
+    """Refuse what is no regular expression, or not the same one in Python and in C++, which runs it."""
+    strange = _NOT_IN_CPP.search(pattern)
+    if strange:
+        raise QuantizeError(
+            f"{pattern!r} has {strange[0]!r} in it, which llama.cpp's regular expressions do not know; write "
+            "e.g. ffn_down, or blk\\.[01]\\.attn_v"
+        )
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise QuantizeError(
+            f"{pattern!r} is no regular expression ({error}); write e.g. ffn_down, or blk\\.[01]\\.attn_v"
+        ) from None
+
+
+def _lowered(pattern: str) -> str:
+    """A regular expression in lower case, but for what a backslash makes of a letter."""
+    return re.sub(r"\\.|[^\\]+", lambda part: part[0] if part[0][0] == "\\" else part[0].lower(), pattern)
 
 
 def _check_importance(wanted: Quantization) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from difflib import get_close_matches
 
 from ropewalk_convert.errors import QuantizeError, SourceError
 from ropewalk_convert.imatrix import ImportanceMatrix
@@ -13,6 +14,9 @@ from ropewalk_convert.quantizer_log import TensorChange
 from ropewalk_plan.gguf_header import GgufHeader
 
 _OUTPUT, _EMBEDDINGS = "output.weight", ("token_embd.weight", "per_layer_token_embd.weight")
+
+_LAYER = re.compile(r"^blk\\?\.(\d+|N)\\?\.")
+_MOST_NEAR, _MOST_NAMES = 4, 20
 
 _ABORT_WITHOUT_IMPORTANCE = frozenset(("IQ1_S", "IQ2_XXS", "IQ2_XS"))
 
@@ -59,13 +63,19 @@ def check_tensors(
         QuantizeError: a pattern names no tensor.
     """
     _check_not_quantized(tensors, wanted, called)
+    notes = []
     for pattern, type_name in wanted.tensor_types:
-        if not any(re.search(pattern, tensor.name) for tensor in tensors):
+        matched = [tensor for tensor in tensors if re.search(pattern, tensor.name)]
+        if not matched:
             raise QuantizeError(
                 f"no tensor of {called} is called anything like {pattern!r}, which is to be {type_name}; "
-                "look the names up with `ropewalk inspect`"
+                f"{_names_near(pattern, tensors)}"
             )
-    notes = []
+        if not any(tensor.changed or tensor.before == type_name for tensor in matched):
+            notes.append(
+                f"{pattern!r} changes nothing: llama.cpp leaves {matched[0].name}, and what else it fits, as "
+                "it is"
+            )
     if wanted.keep_output_tensor and not any(tensor.name == _OUTPUT for tensor in tensors):
         notes.append(
             f"{called} has no {_OUTPUT} to keep: its token embeddings serve as that; give them a type instead"
@@ -75,6 +85,16 @@ def check_tensors(
         notes += _uncovered(tensors, matrix)
     _check_covered(tensors, wanted, matrix, called)
     return notes
+
+
+def _names_near(pattern: str, tensors: Sequence[TensorChange]) -> str:
+    """Names that were perhaps meant, without the number of the layer; all of them where none is near."""
+    names = list(dict.fromkeys(_LAYER.sub("", tensor.name).removesuffix(".weight") for tensor in tensors))
+    near = get_close_matches(_LAYER.sub("", pattern).removesuffix(".weight"), names, n=_MOST_NEAR)
+    if near:
+        return f"near it are {', '.join(near)}"
+    more = ", ..." if len(names) > _MOST_NAMES else ""
+    return f"there are {', '.join(names[:_MOST_NAMES])}{more}"
 
 
 def _check_not_quantized(tensors: Sequence[TensorChange], wanted: Quantization, called: str) -> None:

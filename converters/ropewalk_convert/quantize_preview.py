@@ -64,14 +64,28 @@ def preview(source: Path, wanted: Quantization, *, called: str) -> QuantizePrevi
     keys = _new_keys(header, matrix)
     run = run_quantizer(source, source, wanted, keys, dry_run=True, called=called)
     if run.failure is not None:
-        raise _refusal(run.failure, wanted, called)
+        raise _refusal(run.failure, source, wanted, called)
     tensors = tuple(tensor_changes(run.lines))
     notes = check_tensors(tensors, wanted, matrix, called)
     return QuantizePreview(tensors, keys, _size(header, keys, tensors), (*fallback_notes(run.lines), *notes))
 
 
-def _refusal(failure: str, wanted: Quantization, called: str) -> BakeError:
-    if "fallback" in failure or "regex" in failure:
+def _refusal(failure: str, source: Path, wanted: Quantization, called: str) -> BakeError:
+    """Whether a pattern is the reason, which C++ may read in another way, the type, or the model itself."""
+
+    def refused(*patterns: tuple[str, str]) -> str | None:
+        tried = Quantization("Q8_0", tensor_types=patterns, allow_requantize=True)
+        return run_quantizer(source, source, tried, (), dry_run=True, called=called).failure
+
+    if wanted.tensor_types and refused() is None:
+        for pattern, name in wanted.tensor_types:
+            why = refused((pattern, name))
+            if why is not None:
+                return QuantizeError(
+                    f"llama.cpp cannot make {name} of what {pattern!r} fits in {called} ({why}); write "
+                    "another pattern, or choose another type"
+                )
+    if "fallback" in failure:
         return QuantizeError(
             f"llama.cpp cannot make {wanted.type} of {called} ({failure}); choose another type"
         )
