@@ -36,6 +36,7 @@ class Run:
         moment: the line before which the signal comes; 0 for none.
         signal: its number.
         existing: what to put into files of the folder before.
+        since: the name of a file without which nothing is counted; "" for none.
     """
 
     arguments: Sequence[str]
@@ -43,6 +44,7 @@ class Run:
     moment: int = 0
     signal: int = signal.SIGINT
     existing: tuple[tuple[str, str], ...] = ()
+    since: str = ""
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,9 @@ def _run(asked: dict[str, Any], mark: str, stderr: Path) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         os.dup2(os.open(stderr, os.O_WRONLY | os.O_CREAT), 2)
         sys.argv = ["ropewalk", *asked["arguments"]]
-        moment = _Moment(asked["moment"], asked["signal"], stderr.with_suffix(stderr.suffix + ".json"))
+        since = Path(asked["folder"], asked["since"])
+        notes = stderr.with_suffix(stderr.suffix + ".json")
+        moment = _Moment(asked["moment"], asked["signal"], since, notes)
         command = importlib.import_module("ropewalk.cli.main").main
         sys.settrace(moment.trace)
         try:
@@ -166,8 +170,8 @@ def _run(asked: dict[str, Any], mark: str, stderr: Path) -> None:
 class _Moment:
     """Counts lines, and sends the signal before the one that was asked for."""
 
-    def __init__(self, moment: int, number: int, notes: Path) -> None:
-        self._moment, self._number, self._notes = moment, number, notes
+    def __init__(self, moment: int, number: int, since: Path, notes: Path) -> None:
+        self._moment, self._number, self._since, self._notes = moment, number, str(since), notes
         self._lines = 0
         self._where = ""
         self.tell()
@@ -178,7 +182,7 @@ class _Moment:
     def trace(self, frame: FrameType, event: str, _: object) -> Callable[..., Any] | None:
         if not any(part in frame.f_code.co_filename for part in _COUNTED):
             return None
-        if event == "line":
+        if event == "line" and os.access(self._since, os.F_OK):
             self._lines += 1
             if self._lines == self._moment:
                 self._where = f"{frame.f_code.co_filename}:{frame.f_lineno}"

@@ -199,6 +199,8 @@ def _publish_new(temporary: Path, target: Path) -> None:
             raise
         except OSError:  # a file system without hard links
             _replace_own(temporary, target)
+        else:
+            _remove(temporary)  # before an interrupt can come between
     except FileExistsError:
         raise TargetError(
             f"{target} has appeared meanwhile; give another name, or --force to replace it"
