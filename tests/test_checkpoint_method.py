@@ -9,11 +9,18 @@ import math
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from checkpoint_plans import N_ROT, SIZES, YARN, Config, L, Plans, frequencies, scaled
 from gguf_files import KeyValues
-from ropewalk_plan import finetuning_notes, model_facts_from_gguf, plan_to_metadata, rope_spec_from_gguf
+from ropewalk_plan import (
+    GgufHeader,
+    finetuning_notes,
+    model_facts_from_gguf,
+    plan_to_metadata,
+    rope_spec_from_gguf,
+)
 from ropewalk_plan.checkpoint_method import NoRotationError
 
 LISTS: Config = {
@@ -276,18 +283,26 @@ def test_linear_scaling_that_left_the_length_as_it_was(plans: Plans) -> None:
     assert plans.of(other, header) is None  # it does not belong to the scaling
 
 
-def test_lists_in_a_file_that_names_no_scaling(plans: Plans) -> None:
-    """As upstream writes a Phi-3: stock chooses a list by the size of the context, and not of the text."""
+@pytest.mark.parametrize("arch", ["phi3", "minicpm3", "llama"])
+def test_lists_that_stock_chooses_from_by_the_size_of_the_context(arch: str, plans: Plans) -> None:
+    """Upstream writes no type beside some of them; two that are alike say one rotation, as MiniCPM 3's do."""
     long, short = (np.array(LISTS[f"{which}_factor"], np.float32) for which in ("long", "short"))
-    tensors = {"rope_factors_long.weight": long, "rope_factors_short.weight": short}
-    same = {**LISTS, "short_factor": LISTS["long_factor"], "original_max_position_embeddings": L}
     attention = {"rope.scaling.attn_factor": math.sqrt(1 + math.log(4) / math.log(L))}
-    header = plans.header("phi3", context_length=4 * L, keys=attention, tensors=tensors)
-    config = scaled(same, model_type="phi3", max_position_embeddings=4 * L)
-    plan = plans.made(config, header)
+    lengths: Config = {"max_position_embeddings": 4 * L, "original_max_position_embeddings": L}
+    config = scaled(
+        {**LISTS, "short_factor": LISTS["long_factor"]}, model_type=arch, qk_rope_head_dim=N_ROT, **lengths
+    )
+
+    def header(other: npt.NDArray[np.float32]) -> GgufHeader:
+        tensors = {"rope_factors_long.weight": long, "rope_factors_short.weight": other}
+        return plans.header(arch, context_length=4 * L, keys=attention, tensors=tensors)
+
+    assert plans.of(config, header(long)) is None
+    of_another = header(short)
+    plan = plans.made(config, of_another)
     assert [step.frequency_factors for step in plan.schedule] == [tuple(float(f) for f in long)]
-    changes = plan_to_metadata(plan, rope_spec_from_gguf(header), model_facts_from_gguf(header))
-    assert not changes.native  # the short list of the file is another one
+    changes = plan_to_metadata(plan, rope_spec_from_gguf(of_another), model_facts_from_gguf(of_another))
+    assert not changes.native
 
 
 def test_a_base_that_only_the_file_says(plans: Plans) -> None:

@@ -211,37 +211,37 @@ def test_train_lengths_that_contradict_the_config(plans: Plans) -> None:
     assert "train_length is 1024, and this checkpoint has a scaling of its own" in message
     assert "it must be 8192, its length with it, or 2048, from before it" in message
     unsaid = plans.refusal(scaled(LINEAR), method="pi", train_length=2 * L, target_length=4 * L)
-    assert "it must be 512 or 2048, from before it" in unsaid
-    said = scaled(LINEAR, max_sequence_length=4 * L)
-    message = plans.refusal(said, method="pi", train_length=L // 4, target_length=4 * L)
+    assert "it must be 512, from before it" in unsaid
+    message = plans.refusal(VICUNA, method="pi", train_length=L // 4, target_length=4 * L)
     assert "it must be 8192, its length with it, or 2048, from before it" in message
 
 
 VICUNA: Config = scaled(LINEAR, max_sequence_length=4 * L)
-LONGCHAT: Config = scaled(LINEAR)  # the same, and it does not say so
 
 
-@pytest.mark.parametrize("config", [VICUNA, LONGCHAT])
 @pytest.mark.parametrize("target", [None, 4 * L, 8 * L])
-def test_linear_scaling_that_left_the_length_as_it_was(
-    config: Config, target: int | None, plans: Plans
-) -> None:
+def test_linear_scaling_that_left_the_length_as_it_was(target: int | None, plans: Plans) -> None:
     """The length of such a config is the one before the scaling, which the method replaces."""
-    plan = plans.made(config, method="pi", train_length=L, target_length=target)
+    plan = plans.made(VICUNA, method="pi", train_length=L, target_length=target)
     assert plan == make_plan(PLAIN, "pi", target or 4 * L)
 
 
-def test_linear_scaling_that_says_how_far_it_reaches(plans: Plans) -> None:
+@pytest.mark.parametrize("train_length", [None, 4 * L])
+def test_linear_scaling_that_says_how_far_it_reaches(train_length: int | None, plans: Plans) -> None:
     """Vicuna's is extended on top from there, by 2 here and by 4 of its own."""
-    plan = plans.made(VICUNA, method="pi", target_length=8 * L)
+    plan = plans.made(VICUNA, method="pi", target_length=8 * L, train_length=train_length)
     assert (plan.train_length, set(plan.frequency_factors)) == (4 * L, {8.0})
 
 
-def test_the_length_of_a_config_that_is_rather_the_full_one(plans: Plans) -> None:
-    """LLaMA-2-7B-32K to 64K from 32K, which has to go on top and would replace its scaling by 8."""
-    message = plans.refusal(scaled(LINEAR), method="pi", train_length=L, target_length=2 * L)
-    assert "train_length is 2048, from which this checkpoint's own scaling would reach 8192" in message
-    assert "target_length is 4096; leave the train length out" in message
+@pytest.mark.parametrize("target", [None, 2 * L, 4 * L, 8 * L])
+def test_a_length_that_could_be_the_one_before_or_the_full_one(target: int | None, plans: Plans) -> None:
+    """Gemma 3's 131072: beside its scaling, a method would go on from it; in place of it, lose that."""
+    for method in ("pi", "yarn"):
+        message = plans.refusal(scaled(LINEAR), method=method, train_length=L, target_length=target)
+        assert "scales linearly without saying from which length; leave it out to go on" in message
+        assert "give 512 for a method in place" in message
+    on_top = plans.made(scaled(LINEAR), method="pi", target_length=2 * L)
+    assert (on_top.train_length, set(on_top.frequency_factors)) == (L, {8.0})
 
 
 def test_dynamic_parts_of_the_checkpoint_are_replaced(plans: Plans) -> None:

@@ -27,12 +27,10 @@ class _Extended:
     Attributes:
         spec: the rotation it extends.
         train_length: L.
-        reach: the length that the checkpoint itself is for.
     """
 
     spec: RopeSpec
     train_length: int
-    reach: int
 
 
 def extend(
@@ -51,10 +49,10 @@ def extend(
             target length where the checkpoint says none, or a method that its windows exclude.
     """
     file = read_converted(own, header)
-    extended = _what_is_extended(own, file.own, train_length, target_length)
+    extended = _what_is_extended(own, file.own, train_length)
     if not any(info.sets & _ROTATION for info in parse_method(method)):
         extended = replace(extended, spec=file.own)  # it turns as the checkpoint does, wherever L is
-    target = _target(extended) if target_length is None else target_length
+    target = _target(own, file, extended.train_length) if target_length is None else target_length
     plan = make_plan(extended.spec, method, target, extended.train_length, options)
     if not plan.schedule and not file.says_rotation:
         step = ScheduleStep(target, extended.spec.own_factors, extended.spec.own_attention_factor)
@@ -68,48 +66,43 @@ def extend(
     return _with_windows(plan, own, file)
 
 
-def _what_is_extended(
-    own: CheckpointMethod, spec: RopeSpec, train_length: int | None, target_length: int | None
-) -> _Extended:
+def _what_is_extended(own: CheckpointMethod, spec: RopeSpec, train_length: int | None) -> _Extended:
     """What a method starts from: the checkpoint with its own scaling, or as it was before it."""
     full = spec.train_length
-    reach = max(full, own.stated_length)
     if train_length is None or not own.scales:
-        return _Extended(spec, train_length or full, reach)
-    before = _lengths_before(spec, reach)
-    if train_length in before:
-        if train_length == full and target_length is not None and target_length < before[full]:
-            raise PlanError(
-                f"train_length is {full}, from which this checkpoint's own scaling would reach "
-                f"{before[full]}, and target_length is {target_length}; leave the train length out to extend "
-                "the checkpoint as it is"
-            )
-        return _Extended(_without_scaling(spec, own.spec, train_length), train_length, before[train_length])
+        return _Extended(spec, train_length or full)
+    before, said = _length_before(spec)
+    if train_length == before:
+        return _Extended(_without_scaling(spec, own.spec, train_length), train_length)
+    if train_length == full and said:
+        return _Extended(spec, train_length)
     if train_length == full:
-        return _Extended(spec, train_length, reach)
-    allowed = [] if full in before else [f"{full}, its length with it"]
-    if before:
-        allowed.append(f"{' or '.join(map(str, before))}, from before it")
+        raise PlanError(
+            f"train_length is {full}, and this checkpoint scales linearly without saying from which length; "
+            f"leave it out to go on from what the checkpoint is, or give {before} for a method in place of "
+            "its scaling (keeping that reaches further with --target-length)"
+        )
+    allowed = [f"{full}, its length with it"] if said else []
+    if before is not None:
+        allowed.append(f"{before}, from before it")
     raise PlanError(
         f"train_length is {train_length}, and this checkpoint has a scaling of its own; it must be "
         + ", or ".join(allowed)
     )
 
 
-def _lengths_before(spec: RopeSpec, reach: int) -> dict[int, int]:
-    """The lengths that may be the one before the checkpoint's own scaling, each with what it reaches then.
+def _length_before(spec: RopeSpec) -> tuple[int | None, bool]:
+    """The length before the checkpoint's own scaling, None where there is none, and whether that is said.
 
-    Linear scaling by s in a config that says none is read both ways: `max_position_embeddings` was
-    multiplied by s as most do it (LLaMA-2-7B-32K, Gemma 3), or left as it was before (LongChat, Vicuna).
+    Linear scaling by s in a config that does not say it counts as from `max_position_embeddings / s`. Few
+    makers leave that key as it was (see `checkpoint_scaling.linear`).
     """
-    scaling, full = spec.own_scaling, spec.train_length
-    if scaling is None:
-        return {}
-    if scaling.original_length is not None:
-        return {scaling.original_length: reach}
+    scaling = spec.own_scaling
+    if scaling is None or scaling.original_length is not None:
+        return None if scaling is None else scaling.original_length, True
     if scaling.kind != "linear" or scaling.factor is None or scaling.factor <= 1.0:
-        return {}
-    return {round(full / scaling.factor): reach, full: max(reach, round(full * scaling.factor))}
+        return None, True
+    return round(spec.train_length / scaling.factor), False
 
 
 def _without_scaling(spec: RopeSpec, own: RopeSpec, train_length: int) -> RopeSpec:
@@ -118,12 +111,13 @@ def _without_scaling(spec: RopeSpec, own: RopeSpec, train_length: int) -> RopeSp
     return replace(spec, own_factors=factors, own_attention_factor=1.0, train_length=train_length)
 
 
-def _target(extended: _Extended) -> int:
-    if extended.reach > extended.train_length:
-        return extended.reach
+def _target(own: CheckpointMethod, file: ConvertedFile, train_length: int) -> int:
+    length = max(file.own.train_length, own.stated_length)
+    if length > train_length:
+        return length
     raise PlanError(
-        f"the checkpoint says no length beyond its train length of {extended.train_length} tokens; give a "
-        "target length (--target-length)"
+        f"the checkpoint says no length beyond its train length of {train_length} tokens; give a target "
+        "length (--target-length)"
     )
 
 

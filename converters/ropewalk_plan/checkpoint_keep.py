@@ -181,8 +181,12 @@ def _step(target: int, spec: RopeSpec) -> ScheduleStep:
 
 
 def _says(file: ConvertedFile, step: ScheduleStep) -> bool:
-    """Whether the file's own keys say this one step, whatever the size of the context is."""
-    if file.facts.has_lists or file.facts.scaling_type == "longrope":
+    """Whether the file's own keys say this one step, whatever the size of the context is.
+
+    LongRoPE's lists do where the two are alike, as MiniCPM 3's are.
+    """
+    said = file.spec.own_scaling
+    if said is not None and said.long_factors != said.short_factors:
         return False
     return file.says_rotation and step.frequency_factors == file.own.own_factors
 

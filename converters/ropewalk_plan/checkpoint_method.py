@@ -69,12 +69,10 @@ def plan_for_converted(
     extends what the checkpoint is, from its full length on. With it, L is the length *before* extension, as
     for a checkpoint that was fine-tuned with the method: where the config declares a scaling of its own and L
     is the length before that, the method replaces the scaling and is not applied on top of it; where L is its
-    full length, it is applied on top; any other L contradicts the config. Linear scaling whose config says no
-    length before it (neither `original_max_position_embeddings` nor `max_sequence_length`, of `factor` times
-    `max_position_embeddings`) may be from `max_position_embeddings / factor`, or from
-    `max_position_embeddings` where that was left as it was: as `train_length` both are the length before it
-    (the latter for targets from `factor` times it on, below which it is rather meant as the full length), and
-    without one the method goes on from `max_position_embeddings`, as far as keeping reaches by default.
+    full length, it is applied on top; any other L contradicts the config. Linear scaling by s whose config
+    says no length before it counts as from `max_position_embeddings / s`; a `max_sequence_length` of s times
+    `max_position_embeddings` says that it is from the latter (LongChat, Vicuna). Where neither is said,
+    `max_position_embeddings` as `train_length` could mean both, and is refused.
     Where the config declares none, L is as given, by default the longer of what config and file say. Methods
     that leave the rotation alone (LogN, windows, streaming) leave the checkpoint's scaling in force. The
     target length is then the checkpoint's own, where that is beyond L. The checkpoint's windows stay, since
