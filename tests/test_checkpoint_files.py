@@ -280,6 +280,11 @@ class TestOtherKinds:
         (folder / name).write_bytes(b"\x80\x04.")
         assert words in refusal(folder)
 
+    @pytest.mark.parametrize("below", ["model", "snapshots/0123abcd"])
+    def test_one_further_down_is_named(self, tmp_path: Path, below: str) -> None:
+        folder = write_folder(tmp_path / below)
+        assert refusal(tmp_path) == f"{tmp_path} has no config.json, but {folder} has one; name that folder"
+
     def test_an_adapter_has_no_config(self, tmp_path: Path) -> None:
         (tmp_path / "adapter_config.json").write_text("{}")
         save_file(arrays(), tmp_path / "adapter_model.safetensors")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -173,6 +174,35 @@ class TestTheTarget:
         assert outcome.exit_code == 2
         assert str(target) in outcome.sentence
 
+    def test_a_file_of_the_checkpoint_is_none(
+        self, ropewalk: CommandLine, plain: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("ROPEWALK_TESTS_CONVERTER")  # nothing can be converted
+        cached = out.with_name("cached")  # as the hub's cache keeps them
+        cached.mkdir()
+        for path in plain.iterdir():
+            (cached / path.name).symlink_to(path)
+        link = out.with_name("link.gguf")
+        link.symlink_to(plain / "config.json")
+        before = {path: path.read_bytes() for path in plain.iterdir()}
+        for folder in (plain, cached):
+            for target in (*before, link):
+                outcome = ropewalk("convert", folder, target, "--force")
+                assert outcome.exit_code == 2
+                assert outcome.sentence == (
+                    f"{target} is a file of the checkpoint itself; give the new file another name."
+                )
+        assert {path: path.read_bytes() for path in plain.iterdir()} == before
+
+    def test_a_gguf_file_beside_the_checkpoint_is_one(
+        self, ropewalk: CommandLine, plain: Path, out: Path
+    ) -> None:
+        for path in plain.iterdir():
+            (out.parent / path.name).symlink_to(path)
+        out.write_bytes(b"made before")
+        assert ropewalk("convert", out.parent, out, "--force").exit_code == 0
+        assert keys_of(out)["general.architecture"] == "llama"
+
 
 class TestTheCard:
     def test_inspect_says_what_it_was_made_from(
@@ -245,6 +275,34 @@ class TestFromTheHub:
         assert hub.ranges == []
         assert out.read_bytes() == first
 
+    def test_what_is_wrong_with_it_is_told_of_the_repository(
+        self, hub: HubStandIn, ropewalk: CommandLine, out: Path
+    ) -> None:
+        """Not of a folder in the cache, whether its weights are there or not."""
+        whole = hub.repos[REPO].files
+        config = {**json.loads(whole["config.json"]), "architectures": ["NobodyForCausalLM"]}
+        for name, content, words in (
+            ("config.json", json.dumps(config).encode(), "NobodyForCausalLM"),
+            ("model.safetensors", whole["model.safetensors"][:-100], "model.safetensors"),
+            ("tokenizer.model", b"\x0a\xff\x01nonsense", f"the tokenizer.model of {REPO} is damaged"),
+        ):
+            hub.repos[REPO] = StandInRepo({**whole, name: content}, in_git=[*whole])
+            outcome = ropewalk("convert", REPO, out, "--revision", COMMIT)
+            assert outcome.exit_code == 3, outcome
+            assert words in outcome.sentence and REPO in outcome.sentence
+            assert "snapshots" not in outcome.sentence
+            shutil.rmtree(constants.HF_HUB_CACHE)
+
+    def test_a_folder_that_is_not_there(
+        self, hub: HubStandIn, ropewalk: CommandLine, out: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(out.parent)
+        Path("models").mkdir()
+        outcome = ropewalk("convert", "models/lama", out)
+        assert outcome.exit_code == 1
+        assert "there is no repository models/lama" in outcome.sentence
+        assert outcome.sentence.endswith("(and models, a folder here, has no lama in it).")
+
     def test_an_unknown_revision(self, hub: HubStandIn, ropewalk: CommandLine, out: Path) -> None:
         outcome = ropewalk("convert", REPO, out, "--revision", "v2")
         assert outcome.exit_code == 1
@@ -270,6 +328,7 @@ class TestWhatIsNoSource:
             ("model.safetensors", "is a file and no checkpoint's folder; name its folder"),
             ("nothing", "nothing is no folder here, and no repository's OWNER/NAME either; check the name"),
             ("./some/where", "is no folder here, and no repository's OWNER/NAME either"),
+            ("https://hub.invalid/Owner/Name/tree/main", "either; give the repository's name, Owner/Name"),
         ],
     )
     def test_is_told(
@@ -288,6 +347,9 @@ class TestWhatIsNoSource:
     ("arguments", "words"),
     [
         ((), "Missing argument 'SOURCE'"),
+        (("", "OUT"), "SOURCE is empty; name a checkpoint's folder"),
+        (("SOURCE", "OUT", "--target-length", "32k"), "'32k' is not written in digits; write 32768"),
+        (("SOURCE", "OUT", "--quantize", "q4"), "'q4'; Q4_K_M is the usual one"),
         (("SOURCE",), "Missing OUT"),
         (("SOURCE", "OUT", "-o", "OUT"), "given twice"),
         (("SOURCE", "-"), "cannot go to stdout"),

@@ -25,6 +25,8 @@ from ropewalk_plan import GgufHeader
 from tiny_checkpoints import write_checkpoint
 
 _RANKS = b"".join(base64.b64encode(bytes([byte])) + b" %d\n" % byte for byte in range(256))
+_NO_TOKENIZERS = ("AutoModelForCausalLM", "LlamaForCausalLM", "RagRetriever", "pipeline")
+"""What else is in transformers; the first three would load models, the last would run one."""
 _TOKENIZER = ("tokenizer*", "special_tokens_map.json")
 
 
@@ -65,6 +67,9 @@ def conversions(folder: Path) -> dict[str, Conversion]:
         / "tokenizer.json",
     )
     bring_code(changed("code-for-its-tokenizer", "tokenizer.model"))
+    for name in (*_NO_TOKENIZERS, "none"):
+        settings = changed(f"tokenizer-{name}", "tokenizer.model") / "tokenizer_config.json"
+        settings.write_text(json.dumps({**json.loads(settings.read_text()), "tokenizer_class": name}))
     for name, architecture, values in (
         ("old-qwen", "QWenLMHeadModel", {"model_type": "qwen"}),
         ("chatglm", "ChatGLMModel", {"model_type": "chatglm", "padded_vocab_size": 600}),
@@ -197,6 +202,14 @@ def test_a_checkpoint_that_brings_code_it_can_do_without_is_converted(
     assert (
         "vocab_size" in conversions["minimax"].error["message"]
     )  # it got as far as the class of transformers
+
+
+def test_classes_that_are_no_tokenizers_are_not_run(conversions: dict[str, Conversion]) -> None:
+    """It is as if they were not there: what the vocabulary's file says counts."""
+    plain = conversions["tokenizer-none"]
+    for name in _NO_TOKENIZERS:
+        made = conversions[f"tokenizer-{name}"]
+        assert made.error == plain.error, made.error
 
 
 def test_the_name_of_the_file_is_taken_as_it_is(conversions: dict[str, Conversion]) -> None:

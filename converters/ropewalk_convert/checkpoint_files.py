@@ -12,6 +12,7 @@ from ropewalk_convert.checkpoint_reading import read_json_object
 from ropewalk_convert.checkpoint_tokenizer import check_tokenizer, vocabulary_bytes
 from ropewalk_convert.checkpoint_weights import names_in, nothing_to_convert, read_checkpoint_weights
 from ropewalk_convert.converted_size import converted_weights
+from ropewalk_convert.errors import SourceError
 from ropewalk_convert.safetensors_header import StoredTensor
 from ropewalk_convert.upstream_source import known_architectures
 
@@ -102,13 +103,23 @@ def read_checkpoint_files(folder: Path) -> CheckpointFiles:
 
 def _read_config(folder: Path, names: Sequence[str]) -> tuple[dict[str, object], str]:
     """A folder's `config.json`, and the architecture that it is converted as."""
-    if _CONFIG not in names and (instead := nothing_to_convert(folder, names)) is not None:
-        raise instead
+    if _CONFIG not in names:
+        instead = nothing_to_convert(folder, names) or _further_down(folder)
+        if instead is not None:
+            raise instead
     path = folder / _CONFIG
     config = read_json_object(path)
     name = architecture(config, path)
     check_known(name, known_architectures(), path)
     return config, name
+
+
+def _further_down(folder: Path) -> SourceError | None:
+    """Why a folder is no checkpoint's that holds one, as the folders of the hub's cache do."""
+    for place in ("*", "snapshots/*"):
+        for found in sorted(folder.glob(f"{place}/{_CONFIG}")):
+            return SourceError(f"{folder} has no {_CONFIG}, but {found.parent} has one; name that folder")
+    return None
 
 
 def converted_bytes(files: CheckpointFiles, outtype: str) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import click
 
 from ropewalk.cli.method_options import by_name
+from ropewalk.cli.token_count import TokenCount
 
 Verb = Callable[..., None]
 
@@ -68,13 +69,13 @@ def checkpoint_options(verb: Verb) -> Verb:
         click.option(
             "--target-length",
             metavar="TOKENS",
-            type=click.IntRange(1),
+            type=TokenCount(),
             help="Context length to reach [default: the checkpoint's own].",
         ),
         click.option(
             "--train-length",
             metavar="TOKENS",
-            type=click.IntRange(1),
+            type=TokenCount(),
             help="Context length trained on before any extension [default: the checkpoint's].",
         ),
         click.option(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 
@@ -18,6 +19,7 @@ from ropewalk.cli.progress import Bytes, ProgressReport
 from ropewalk.cli.quantize_options import quantize_options
 from ropewalk.wording.plans import plan_json, plan_lines, where_it_runs
 from ropewalk.wording.quantities import count, size
+from ropewalk_convert.hub_errors import HubError
 from ropewalk_convert.hub_listing import is_repo_name, repo_url
 from ropewalk_convert.hub_snapshot import fetch_checkpoint
 from ropewalk_convert.huggingface import (
@@ -87,6 +89,10 @@ def convert_command(
 
 def _checkpoint(source: str, revision: str | None, wanted: Conversion, report: ProgressReport) -> Checkpoint:
     """The folder that SOURCE names, or the repository's files; a folder that is there comes first."""
+    if not source:
+        raise click.UsageError(
+            "SOURCE is empty; name a checkpoint's folder, or a repository", click.get_current_context()
+        )
     path = Path(source)
     if path.is_dir():
         if revision is not None:
@@ -99,17 +105,33 @@ def _checkpoint(source: str, revision: str | None, wanted: Conversion, report: P
         remedy = "`ropewalk bake` extends GGUF files" if path.suffix == ".gguf" else "name its folder"
         raise InputFileError(f"{source} is a file and no checkpoint's folder; {remedy}")
     if not is_repo_name(source):
-        raise InputFileError(
-            f"{source} is no folder here, and no repository's OWNER/NAME either; check the name"
-        )
+        page = _repository_of(source)
+        remedy = f"give the repository's name, {page}" if page else "check the name"
+        raise InputFileError(f"{source} is no folder here, and no repository's OWNER/NAME either; {remedy}")
     with report.step(f"fetching {source}", Bytes()) as update:
         try:
             fetched = fetch_checkpoint(
-                source, revision, update, before_weights=lambda folder: check_source(folder, wanted)
+                source,
+                revision,
+                update,
+                before_weights=lambda folder: check_source(folder, wanted, called=source),
             )
+        except HubError as error:
+            if not path.parent.is_dir():
+                raise
+            raise type(error)(
+                f"{error} (and {path.parent}, a folder here, has no {path.name} in it)"
+            ) from error
         except KeyboardInterrupt:
             raise KeyboardInterrupt("Interrupted; the same command goes on where it stopped.") from None
     return Checkpoint(fetched.folder, fetched.repo, fetched.commit, repo_url(fetched.repo))
+
+
+def _repository_of(source: str) -> str:
+    """OWNER/NAME in the address of a repository's page, "" where it is none."""
+    address = urlsplit(source)
+    name = "/".join(address.path.strip("/").split("/")[:2])
+    return name if address.scheme in ("http", "https") and is_repo_name(name) else ""
 
 
 def _as_json(checkpoint: Checkpoint, result: ConvertResult) -> dict[str, Any]:

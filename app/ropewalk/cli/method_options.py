@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import click
 
+from ropewalk.cli.token_count import TokenCount
+
 Verb = Callable[..., None]
 
 
@@ -68,14 +70,14 @@ def _with_choice(verb: Verb, *, required: bool) -> Verb:
         click.option(
             "--target-length",
             metavar="TOKENS",
-            type=click.IntRange(1),
+            type=TokenCount(),
             required=required,
             help="Context length to reach.",
         ),
         click.option(
             "--train-length",
             metavar="TOKENS",
-            type=click.IntRange(1),
+            type=TokenCount(),
             help="Context length trained on [default: the file's].",
         ),
         click.option(
