@@ -230,16 +230,37 @@ def test_latent_attentions_own_way_with_yarn(plans: Plans) -> None:
     header = plans.header("deepseek2", context_length=4 * L, keys=keys)
     mscales = {"mscale": 0.707, "mscale_all_dim": 0.707}
     assert plans.of({**deepseek, **scaled({**YARN, **mscales})}, header) is None
-    refused = plans.refusal(
-        {**deepseek, **scaled({**YARN, **mscales, "beta_fast": 8})},
-        plans.header(
-            "deepseek2",
-            keys={**keys, "rope.scaling.yarn_log_multiplier": 0.1, "rope.scaling.attn_factor": 1.3},
+    betas = {**deepseek, **scaled({**YARN, **mscales, "beta_fast": 8})}
+    assert plans.made(betas, plans.header("deepseek2", keys=keys)).attention_factor == 1.0
+
+
+@pytest.mark.parametrize(
+    ("config", "file", "by"),
+    [
+        (YARN, {}, ((0.1 * math.log(4) + 1) ** 2, 1.0)),  # in transformers for the rotated part alone
+        (
+            {"type": "linear", "factor": 4.0},
+            {"rope.scaling.type": "linear"},
+            ((0.1 * math.log(4) + 1) ** 2, 1),
         ),
-    )
-    assert (
-        "cannot be kept, because this deepseek2 model's own scaling sharpens a part of each head" in refused
-    )
+        (
+            {**YARN, "mscale": 0.5, "mscale_all_dim": 0.5},
+            {"rope.scaling.yarn_log_multiplier": 0.1},
+            ((0.1 * math.log(4) + 1) ** 2, (0.05 * math.log(4) + 1) ** 2),
+        ),
+    ],
+)
+@pytest.mark.parametrize("method", [None, "pi"])
+def test_scores_that_llama_cpp_scales_in_another_way(
+    method: str | None, config: Config, file: KeyValues, by: tuple[float, float], plans: Plans
+) -> None:
+    """DeepSeek's models multiply whole scores by a term of the scaling, whether transformers does or not."""
+    deepseek = scaled(config, model_type="deepseek_v2", qk_rope_head_dim=N_ROT)
+    header = plans.header("deepseek2", keys={**YARN_KEYS, **file})
+    refused = plans.refusal(deepseek, header, method=method, target_length=4 * L)
+    assert f"of this deepseek2 checkpoint by {by[0]:.4g} and transformers by {by[1]:.4g}, which" in refused
+    plain = plans.header("deepseek2")
+    assert plans.of({"model_type": "deepseek_v2", "qk_rope_head_dim": N_ROT}, plain) is None
 
 
 def test_an_attention_factor_in_latent_attention_that_the_file_does_not_have(plans: Plans) -> None:

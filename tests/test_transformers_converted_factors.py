@@ -15,7 +15,7 @@ from gguf_files import write_rope_keys
 from rope_configs import PARAMETERS, scaled_configs
 from ropewalk_plan import GgufHeader
 from ropewalk_plan.checkpoint_method import plan_for_converted, read_checkpoint_method
-from transformers_oracle import config_of, rotation
+from transformers_oracle import config_of, oracle_module, rotation
 
 PLAIN = (1.0,) * 256
 TOLERANCE = 1e-6
@@ -90,3 +90,24 @@ def test_the_base_of_a_config_that_keeps_its_language_model_outside(kind: str, t
         assert own.says_base
         told = config_of(config)
         assert own.spec.base == told.rope_parameters["rope_theta"] == 1e6
+
+
+@pytest.mark.parametrize("kind", ["deepseek_v2", "deepseek_v3", "deepseek_v32", "glm_moe_dsa", "mistral4"])
+def test_what_whole_scores_are_multiplied_by(kind: str, tmp_path: Path) -> None:
+    """In DeepSeek's kin, by the square of a term of the scaling, where the config has its weight."""
+    module = oracle_module(f"transformers.models.{kind}.modeling_{kind}")
+    sizes = {"hidden_size": 256, "num_attention_heads": 4, "num_hidden_layers": 2, "qk_rope_head_dim": 64}
+    for parameters in (
+        None,
+        {"type": "linear", "factor": 4.0, "mscale_all_dim": 1.0},
+        {"type": "yarn", "factor": 40.0, "original_max_position_embeddings": 512},
+        {"type": "yarn", "factor": 40.0, "original_max_position_embeddings": 512, "mscale": 1.0},
+        {"type": "yarn", "factor": 40.0, "mscale": 0.707, "mscale_all_dim": 0.707},
+        {"type": "yarn", "factor": 40.0, "mscale": 0.5, "mscale_all_dim": 1.0},
+    ):
+        config = {"model_type": kind, **sizes, "max_position_embeddings": 2048, "rope_scaling": parameters}
+        if parameters is None and kind == "mistral4":
+            continue  # transformers takes the published scaling then
+        (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+        read = read_checkpoint_method(tmp_path).score_factor
+        assert read**2 == pytest.approx(module.yarn_apply_mscale(config_of(config).rope_parameters, 1.0))

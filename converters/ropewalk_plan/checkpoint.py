@@ -9,6 +9,7 @@ from ropewalk_plan import architectures
 from ropewalk_plan.checkpoint_language import LanguageModel, language_model
 from ropewalk_plan.checkpoint_models import DEFAULTS, ROTATE_BY_LAYER_TYPE
 from ropewalk_plan.checkpoint_scaling import FORMS, WHOLE_HEAD, ScalingConfig
+from ropewalk_plan.checkpoint_scores import score_factor_of
 from ropewalk_plan.config_values import ConfigValues, read_config
 from ropewalk_plan.plan import PlanError
 from ropewalk_plan.rope_spec import OwnScaling, RopeSpec
@@ -81,6 +82,12 @@ def stated_length(model: LanguageModel) -> int:
         PlanError: it does not say.
     """
     return _length(model, *_LENGTH)
+
+
+def score_factor(model: LanguageModel) -> float:
+    """What whole queries and whole keys are multiplied by besides their rotation; see `checkpoint_scores`."""
+    parameters = _rope_parameters(model.config)
+    return score_factor_of(parameters, _rope_type(parameters, model), model.architecture)
 
 
 def says_base(model: LanguageModel) -> bool:

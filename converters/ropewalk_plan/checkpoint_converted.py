@@ -11,8 +11,14 @@ import numpy as np
 from ropewalk_plan import architectures
 from ropewalk_plan.checkpoint_own import CheckpointMethod
 from ropewalk_plan.gguf_header import GgufHeader
+from ropewalk_plan.gguf_keys import keys_of
 from ropewalk_plan.not_executed import is_latent
-from ropewalk_plan.own_rotation import ModelFacts, model_facts_from_gguf, rope_spec_from_gguf
+from ropewalk_plan.own_rotation import (
+    ModelFacts,
+    model_facts_from_gguf,
+    own_score_factor,
+    rope_spec_from_gguf,
+)
 from ropewalk_plan.plan import PlanError
 from ropewalk_plan.rope_spec import FloatArray, RopeSpec
 
@@ -75,8 +81,8 @@ def read_converted(own: CheckpointMethod, header: GgufHeader) -> ConvertedFile:
     knows some that configs do not say (HunYuan's, 262144 for a stated 32768).
 
     Raises:
-        PlanError: the two rotate different numbers of dimensions, the config scales a base that it does not
-            say, or values that no rotary model can have.
+        PlanError: the two rotate different numbers of dimensions or scale scores differently, the config
+            scales a base that it does not say, or values that no rotary model can have.
     """
     spec, facts = rope_spec_from_gguf(header), model_facts_from_gguf(header)
     effective = own.spec
@@ -90,6 +96,13 @@ def read_converted(own: CheckpointMethod, header: GgufHeader) -> ConvertedFile:
         raise PlanError(
             "the checkpoint's config has a scaling and no rope_theta, which the converted file says is "
             f"{spec.base:.10g}; write it into config.json, or convert it with --method none"
+        )
+    scores = own_score_factor(keys_of(header))
+    if not math.isclose(scores, own.score_factor, rel_tol=_ROUNDINGS):
+        raise PlanError(
+            f"for its scaling, llama.cpp multiplies all attention scores of this {spec.architecture} "
+            f"checkpoint by {scores**2:.4g} and transformers by {own.score_factor**2:.4g}, which no plan "
+            "sets right; --method none converts it as llama.cpp alone would run it"
         )
     if spec.n_rot != effective.n_rot:
         raise PlanError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ropewalk_plan.checkpoint import rope_spec_of, says_base, stated_length
+from ropewalk_plan.checkpoint import rope_spec_of, says_base, score_factor, stated_length
 from ropewalk_plan.checkpoint_language import language_model
 from ropewalk_plan.checkpoint_models import ONE_ROTATION
 from ropewalk_plan.checkpoint_windows import windows_of
@@ -25,6 +25,7 @@ class CheckpointMethod:
             `spec.train_length`.
         says_base: whether the rotary base is known, from the config or by the family.
         one_rotation: whether natively sliding layers, where it has some, rotate as the others do.
+        score_factor: what whole queries and whole keys are multiplied by besides their rotation.
     """
 
     spec: RopeSpec
@@ -32,6 +33,7 @@ class CheckpointMethod:
     stated_length: int = 0
     says_base: bool = True
     one_rotation: bool = False
+    score_factor: float = 1.0
 
     @property
     def scales(self) -> bool:
@@ -56,4 +58,5 @@ def read_checkpoint_method(folder_or_config: Path) -> CheckpointMethod:
         stated_length=stated_length(model),
         says_base=says_base(model),
         one_rotation=model.model_type in ONE_ROTATION,
+        score_factor=score_factor(model),
     )

@@ -118,6 +118,24 @@ def own_attention_factor(keys: GgufKeys) -> float:
     return factor * _own_yarn_attention(keys, arch, scale) if scaling_type == "yarn" else factor
 
 
+def own_score_factor(keys: GgufKeys) -> float:
+    """What llama.cpp multiplies whole scores by besides, as its root; a plan does not replace it. 1 for most.
+
+    A few models of latent attention multiply them by a term of the file's scaling factor, under linear
+    scaling too: `a (0.1 b ln s + 1)`, with `b` the file's log multiplier, and `a` the attention factor for
+    what rotates, or under linear scaling `0.1 ln s + 1`.
+
+    Raises:
+        PlanError: no architecture in it.
+    """
+    arch = _architecture(keys)
+    if arch not in architectures.SCALES_SCORES_TOO:
+        return 1.0
+    scaling_type, scale = _type_and_scale(keys, arch)
+    rotated = own_attention_factor(keys) * (1.0 if scaling_type == "yarn" else yarn_attention_factor(scale))
+    return rotated * yarn_attention_factor(scale, _log_multiplier(keys, arch))
+
+
 def _architecture(keys: GgufKeys) -> str:
     arch = text(keys, "general.architecture")
     if not arch:
@@ -240,12 +258,16 @@ def _scaling(keys: GgufKeys, plain: RopeSpec) -> FloatArray:
 
 def _own_yarn_attention(keys: GgufKeys, arch: str, scale: float) -> float:
     """Stock's YaRN multiplier: `mscale(s, a) / mscale(s, b)` where the file has a log multiplier b."""
-    divisor = 0.0
-    if arch in architectures.READS_YARN_LOG_MULTIPLIER:
-        divisor = number(keys, f"{arch}.rope.scaling.yarn_log_multiplier") or 0.0
-    if arch in architectures.SCALES_SCORES_TOO:
-        divisor *= 10.0  # their converters write it times 0.1
+    divisor = _log_multiplier(keys, arch)
     if divisor == 0.0:
         return yarn_attention_factor(scale)
     weight = divisor if arch == "deepseek2" else 1.0
     return yarn_attention_factor(scale, weight) / yarn_attention_factor(scale, divisor)
+
+
+def _log_multiplier(keys: GgufKeys, arch: str) -> float:
+    """`mscale_all_dim`, 0 where the file does not have it or llama.cpp does not read it."""
+    if arch not in architectures.READS_YARN_LOG_MULTIPLIER:
+        return 0.0
+    multiplier = number(keys, f"{arch}.rope.scaling.yarn_log_multiplier") or 0.0
+    return multiplier * 10.0 if arch in architectures.SCALES_SCORES_TOO else multiplier  # written times 0.1
