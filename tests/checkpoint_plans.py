@@ -28,6 +28,14 @@ SIZES: Config = {
 """A checkpoint of L tokens without a scaling."""
 
 YARN: Config = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": L}
+"""A scaling by four, as a config says it."""
+
+YARN_KEYS: KeyValues = {
+    "rope.scaling.type": "yarn",
+    "rope.scaling.factor": 4.0,
+    "rope.scaling.original_context_length": L,
+}
+"""The same, as llama.cpp's converter writes it."""
 
 
 def scaled(parameters: Config, **changes: object) -> Config:

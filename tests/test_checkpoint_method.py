@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from checkpoint_plans import N_ROT, SIZES, YARN, Config, L, Plans, frequencies, scaled
+from checkpoint_plans import N_ROT, SIZES, YARN, YARN_KEYS, Config, L, Plans, frequencies, scaled
 from gguf_files import KeyValues
 from ropewalk_plan import (
     GgufHeader,
@@ -36,13 +36,6 @@ PLAIN = (1.0,) * (N_ROT // 2)
 @pytest.fixture
 def plans(tmp_path: Path) -> Plans:
     return Plans(tmp_path)
-
-
-YARN_KEYS: KeyValues = {
-    "rope.scaling.type": "yarn",
-    "rope.scaling.factor": 4.0,
-    "rope.scaling.original_context_length": L,
-}
 
 
 def test_nothing_to_keep(plans: Plans) -> None:
@@ -214,79 +207,6 @@ def test_hunyuans_dynamic_is_a_raised_base(plans: Plans) -> None:
     assert plans.of(config, plans.header("hunyuan-dense", base=raised, context_length=8 * L)) is None
 
 
-def test_latent_attentions_own_way_with_yarn(plans: Plans) -> None:
-    """DeepSeek's two mscales cancel in the rotation, and llama.cpp knows; another pair it does not."""
-    deepseek: Config = {
-        "model_type": "deepseek_v2",
-        "qk_rope_head_dim": N_ROT,
-        "max_position_embeddings": 4 * L,
-    }
-    keys: KeyValues = {
-        **YARN_KEYS,
-        "rope.scaling.yarn_log_multiplier": 0.0707,
-        "attention.key_length_mla": 96,
-        "attention.value_length_mla": 64,
-    }
-    header = plans.header("deepseek2", context_length=4 * L, keys=keys)
-    mscales = {"mscale": 0.707, "mscale_all_dim": 0.707}
-    assert plans.of({**deepseek, **scaled({**YARN, **mscales})}, header) is None
-    betas = {**deepseek, **scaled({**YARN, **mscales, "beta_fast": 8})}
-    assert plans.made(betas, plans.header("deepseek2", keys=keys)).attention_factor == 1.0
-
-
-@pytest.mark.parametrize(
-    ("config", "file", "by"),
-    [
-        (YARN, {}, ((0.1 * math.log(4) + 1) ** 2, 1.0)),  # in transformers for the rotated part alone
-        (
-            {"type": "linear", "factor": 4.0},
-            {"rope.scaling.type": "linear"},
-            ((0.1 * math.log(4) + 1) ** 2, 1),
-        ),
-        (
-            {**YARN, "mscale": 0.5, "mscale_all_dim": 0.5},
-            {"rope.scaling.yarn_log_multiplier": 0.1},
-            ((0.1 * math.log(4) + 1) ** 2, (0.05 * math.log(4) + 1) ** 2),
-        ),
-    ],
-)
-@pytest.mark.parametrize("method", [None, "pi"])
-def test_scores_that_llama_cpp_scales_in_another_way(
-    method: str | None, config: Config, file: KeyValues, by: tuple[float, float], plans: Plans
-) -> None:
-    """DeepSeek's models multiply whole scores by a term of the scaling, whether transformers does or not."""
-    deepseek = scaled(config, model_type="deepseek_v2", qk_rope_head_dim=N_ROT)
-    header = plans.header("deepseek2", keys={**YARN_KEYS, **file})
-    refused = plans.refusal(deepseek, header, method=method, target_length=4 * L)
-    assert f"of this deepseek2 checkpoint by {by[0]:.4g} and transformers by {by[1]:.4g}, which" in refused
-    plain = plans.header("deepseek2")
-    assert plans.of({"model_type": "deepseek_v2", "qk_rope_head_dim": N_ROT}, plain) is None
-
-
-def test_an_attention_factor_in_latent_attention_that_the_file_does_not_have(plans: Plans) -> None:
-    """It is for the rotated part of each head in transformers; a plan would multiply whole scores by it."""
-    deepseek: Config = {
-        "model_type": "deepseek_v2",
-        "qk_rope_head_dim": N_ROT,
-        "max_position_embeddings": 4 * L,
-    }
-    latent: KeyValues = {
-        **YARN_KEYS,
-        "rope.scaling.yarn_log_multiplier": 0.1,
-        "attention.key_length_mla": 96,
-        "attention.value_length_mla": 64,
-    }
-    unequal = {**deepseek, **scaled({**YARN, "mscale": 0.707, "mscale_all_dim": 1.0})}
-    refused = plans.refusal(unequal, plans.header("deepseek2", keys=latent))
-    assert "cannot be kept, because its scaling has an attention factor, which is for the rotated" in refused
-    assert refused.endswith("--method none converts it as llama.cpp alone would run it")
-    whole_heads = {key: value for key, value in latent.items() if not key.startswith("attention.")}
-    kept = plans.made(unequal, plans.header("deepseek2", keys=whole_heads))
-    assert kept.attention_factor == pytest.approx((0.0707 * math.log(4) + 1) / (0.1 * math.log(4) + 1))
-    equal = {**deepseek, **scaled({**YARN, "mscale": 1.0, "mscale_all_dim": 1.0, "beta_fast": 8})}
-    assert plans.made(equal, plans.header("deepseek2", keys=latent)).attention_factor == 1.0
-
-
 def test_linear_scaling_that_left_the_length_as_it_was(plans: Plans) -> None:
     """Vicuna's config says how far it reaches in a key that llama.cpp's converter does not look at."""
     header = plans.header(keys={"rope.scaling.type": "linear", "rope.scaling.factor": 4.0})
@@ -324,19 +244,6 @@ def test_lists_that_stock_chooses_from_by_the_size_of_the_context(arch: str, pla
     assert [step.frequency_factors for step in plan.schedule] == [tuple(float(f) for f in long)]
     changes = plan_to_metadata(plan, rope_spec_from_gguf(of_another), model_facts_from_gguf(of_another))
     assert not changes.native
-
-
-def test_a_base_that_only_the_file_says(plans: Plans) -> None:
-    """What a scaling does follows from the base: without it there is nothing to compute."""
-    silent = scaled(YARN, model_type="internlm2", rope_theta=None)
-    message = plans.refusal(silent, plans.header("internlm2", base=1e6))
-    assert "has a scaling and no rope_theta, which the converted file says is 1000000; write it" in message
-    assert message == plans.refusal(
-        silent, plans.header("internlm2", base=1e6), method="pi", target_length=8 * L
-    )
-    assert plans.made(silent, plans.header("internlm2")).method == "yarn"  # the base of both
-    stated = scaled(YARN, model_type="internlm2", rope_theta=1e6)
-    assert plans.made(stated, plans.header("internlm2", base=1e6)).method == "yarn"
 
 
 def test_a_target_length_within_what_the_method_covers(plans: Plans) -> None:

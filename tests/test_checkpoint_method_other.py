@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from checkpoint_plans import SIZES, YARN, Config, L, Plans, frequencies, scaled
+from checkpoint_plans import SIZES, YARN, YARN_KEYS, Config, L, Plans, frequencies, scaled
 from gguf_files import KeyValues
 from ropewalk_plan import (
     RopeSpec,
@@ -55,11 +55,6 @@ def test_a_method_that_says_no_frequencies_keeps_the_checkpoints(plans: Plans) -
 
 
 UNTRUNCATED: Config = {**YARN, "truncate": False}
-YARN_KEYS: KeyValues = {
-    "rope.scaling.type": "yarn",
-    "rope.scaling.factor": 4.0,
-    "rope.scaling.original_context_length": L,
-}
 
 
 @pytest.mark.parametrize("method", ["logn", "windows", "streaming"])
@@ -126,29 +121,6 @@ def test_a_length_that_only_the_converter_knows(plans: Plans) -> None:
     )
     asked = plans.made(config, header, method="pi", train_length=L)
     assert (asked.target_length, set(asked.frequency_factors)) == (8 * L, {8.0})
-
-
-LATENT_KEYS: KeyValues = {
-    **YARN_KEYS,
-    "rope.scaling.yarn_log_multiplier": 0.1,
-    "attention.key_length_mla": 96,
-    "attention.value_length_mla": 64,
-}
-
-
-def test_no_method_goes_on_from_an_attention_factor_in_latent_attention(plans: Plans) -> None:
-    """It is for the rotated part of each head, and a plan's for whole scores; it can be replaced."""
-    latent: Config = {"model_type": "deepseek_v2", "qk_rope_head_dim": 64}
-    header = plans.header("deepseek2", context_length=4 * L, keys=LATENT_KEYS)
-    unequal = {**latent, **scaled({**YARN, "mscale": 0.707, "mscale_all_dim": 1.0})}
-    for method in ("pi", "yarn", "logn"):
-        message = plans.refusal(unequal, header, method=method, target_length=8 * L)
-        assert f"the method {method} cannot go on from this checkpoint, because its scaling has an" in message
-    replaced = plans.made(unequal, header, method="pi", train_length=L)
-    assert (set(replaced.frequency_factors), replaced.attention_factor) == ({4.0}, 1.0)
-    equal = {**latent, **scaled({**YARN, "mscale": 1.0, "mscale_all_dim": 1.0})}
-    assert plans.made(equal, header, method="pi", target_length=8 * L).attention_factor == 1.0
-    assert plans.made(equal, header, method="logn", target_length=8 * L).schedule == ()
 
 
 @pytest.mark.parametrize(

@@ -15,16 +15,29 @@ from ropewalk_plan.plan import PlanError
 from ropewalk_plan.rope_spec import OwnScaling, RopeSpec
 
 _BASE = ("rope_theta", "global_rope_theta", "rope_global_theta", "rotary_emb_base")
-_LENGTH = ("max_position_embeddings", "model_max_length", "max_seq_len", "n_positions", "seq_length")
+_LENGTH = (
+    "max_position_embeddings",
+    "model_max_length",
+    "max_seq_len",
+    "n_positions",
+    "seq_length",
+    "max_sequence_length",
+)
 _QWENS_FLAGS = ("use_dynamic_ntk", "use_logn_attn")
 _WHOLE_CONTEXT = ("full_attention", "main")
 """The names that `rope_parameters` per layer type gives the layers that see the whole context."""
+
+_NO_SCALING = ("default", "mrope")
 
 _NO_ROPE = frozenset({"nope", "none", "alibi", "absolute", "learned", "relative_key", "relative_key_query"})
 
 
 class NoRotationError(PlanError):
     """A checkpoint whose model does not rotate its positions: it has no method to keep or to extend."""
+
+
+class NothingToKeepError(NoRotationError):
+    """A checkpoint without a method of its own, whose config does not say enough for another one."""
 
 
 def rope_spec_from_checkpoint(folder_or_config_json: Path) -> RopeSpec:
@@ -82,6 +95,12 @@ def stated_length(model: LanguageModel) -> int:
         PlanError: it does not say.
     """
     return _length(model, *_LENGTH)
+
+
+def declares_method(model: LanguageModel) -> bool:
+    """Whether the config has a scaling of its own, or asks for dynamic NTK or LogN by Qwen's flags."""
+    kind = _rope_type(_rope_parameters(model.config), model)
+    return kind not in _NO_SCALING or any(model.config.flag(key) for key in _QWENS_FLAGS)
 
 
 def score_factor(model: LanguageModel) -> float:

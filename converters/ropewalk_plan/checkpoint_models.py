@@ -124,6 +124,7 @@ DEFAULTS: Mapping[str, ModelDefaults] = {
     "cohere2_moe": ModelDefaults(head_dim=128),
     "ernie4_5": ModelDefaults(rope_theta=500000.0, head_dim=128),
     "ernie4_5_moe": ModelDefaults(rope_theta=500000.0),
+    "falcon": ModelDefaults(max_position_embeddings=2048),
     "gemma": ModelDefaults(head_dim=256),
     "gemma2": ModelDefaults(head_dim=256),
     "gemma3": ModelDefaults(rope_theta=1e6, head_dim=256, max_position_embeddings=131072),

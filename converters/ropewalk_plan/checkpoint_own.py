@@ -5,11 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ropewalk_plan.checkpoint import rope_spec_of, says_base, score_factor, stated_length
+from ropewalk_plan.checkpoint import (
+    NothingToKeepError,
+    declares_method,
+    rope_spec_of,
+    says_base,
+    score_factor,
+    stated_length,
+)
 from ropewalk_plan.checkpoint_language import language_model
 from ropewalk_plan.checkpoint_models import ONE_ROTATION
-from ropewalk_plan.checkpoint_windows import windows_of
-from ropewalk_plan.config_values import read_config
+from ropewalk_plan.checkpoint_windows import may_have_windows, windows_of
+from ropewalk_plan.config_values import MissingKeyError, read_config
 from ropewalk_plan.rope_spec import RopeSpec
 
 
@@ -49,14 +56,20 @@ def read_checkpoint_method(folder_or_config: Path) -> CheckpointMethod:
 
     Raises:
         NoRotationError: the model has no RoPE, so that there is nothing to keep and nothing to extend.
+        NothingToKeepError: the config declares no method, and leaves out what another one would need.
         PlanError: what `rope_spec_from_checkpoint` raises, or a window that is none.
     """
     model = language_model(read_config(folder_or_config))
-    return CheckpointMethod(
-        spec=rope_spec_of(model),
-        windows=windows_of(model),
-        stated_length=stated_length(model),
-        says_base=says_base(model),
-        one_rotation=model.model_type in ONE_ROTATION,
-        score_factor=score_factor(model),
-    )
+    try:
+        return CheckpointMethod(
+            spec=rope_spec_of(model),
+            windows=windows_of(model),
+            stated_length=stated_length(model),
+            says_base=says_base(model),
+            one_rotation=model.model_type in ONE_ROTATION,
+            score_factor=score_factor(model),
+        )
+    except MissingKeyError as error:
+        if declares_method(model) or may_have_windows(model):
+            raise
+        raise NothingToKeepError(str(error)) from error

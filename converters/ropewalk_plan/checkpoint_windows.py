@@ -37,6 +37,12 @@ def windows_of(model: LanguageModel) -> tuple[int, ...]:
     return windows if any(windows) else ()
 
 
+def may_have_windows(model: LanguageModel) -> bool:
+    """Whether layers may have windows, as far as a config tells that does not say its number of layers."""
+    said_none = _KEY in model.config.values and model.config.values[_KEY] is None
+    return model.model_type in _RULES and not said_none
+
+
 def _window(config: ConfigValues, default: int = 0) -> int:
     """The width, 0 for none; a key that holds null says none, one that is not there leaves the default."""
     if _KEY not in config.values:

@@ -13,6 +13,10 @@ from ropewalk_plan.plan import PlanError
 CONFIG_NAME = "config.json"
 
 
+class MissingKeyError(PlanError):
+    """A `config.json` without a key that has to be there."""
+
+
 @dataclass(frozen=True)
 class ConfigValues:
     """An object of a `config.json`, or one inside it.
@@ -35,9 +39,9 @@ class ConfigValues:
         shown = value if len(value) <= 60 else f"{value[:57]}..."
         return PlanError(f"{self.path}: {self.inside}{key} is {shown}; it must be {allowed}")
 
-    def missing(self, key: str, remedy: str) -> PlanError:
+    def missing(self, key: str, remedy: str) -> MissingKeyError:
         """The sentence for a key that has to be there."""
-        return PlanError(f"{self.path} has no {self.inside}{key}; {remedy}")
+        return MissingKeyError(f"{self.path} has no {self.inside}{key}; {remedy}")
 
     def first_of(self, *keys: str) -> str | None:
         """The first of `keys` that is there, or None."""
