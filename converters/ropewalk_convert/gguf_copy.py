@@ -86,7 +86,7 @@ class GgufCopy:
         for name, span in self._source.keys.items():
             if name in changed:
                 keys.append(changed.pop(name))
-            elif name not in changes.dropped:
+            elif name not in changes.dropped and name != UNDO_KEY:  # one of no use comes back with the rest
                 keys.append(Copied(span.start, span.end - span.start))
         return [*keys, *changed.values()]
 

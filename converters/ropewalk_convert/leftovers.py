@@ -46,6 +46,26 @@ def remove_leftovers(target: Path) -> None:
                     _remove_if_left(path)
 
 
+def is_held(path: Path) -> bool:
+    """Whether a process that still runs has marked the file; without locks that cannot be told: it has not.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    if fcntl is None:
+        return False
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks
+        return False
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def _remove_if_left(path: Path) -> None:
     found = path.stat()
     age = time.time() - found.st_mtime

@@ -6,6 +6,7 @@ that runs a model depends on them.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Literal
@@ -75,7 +76,12 @@ def card_of_bake(source: GgufHeader) -> ModelCard:
     own = read_card(source)
     if own is not None and own.base_model:
         return ModelCard(installed_version(), "bake", own.base_model, own.base_model_revision)
-    return ModelCard(installed_version(), "bake", source.path.name)
+    return ModelCard(installed_version(), "bake", in_utf8(source.path.name))
+
+
+def in_utf8(name: str) -> str:
+    """A file's name as a GGUF file can hold it: what is no UTF-8 in it is replaced."""
+    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def read_card(header: GgufHeader) -> ModelCard | None:

@@ -10,6 +10,7 @@ from gguf import GGUFValueType
 
 from ropewalk_convert.errors import TargetError
 from ropewalk_convert.leftovers import remove_leftovers
+from ropewalk_convert.put_aside import bring_back_left
 from ropewalk_convert.target import check_space, check_target
 from ropewalk_plan.gguf_header import GgufHeader
 from ropewalk_plan.metadata import FileChanges, KeyValue
@@ -53,6 +54,7 @@ def check_target_files(target: Path, source: GgufHeader, *, force: bool) -> tupl
     Raises:
         TargetError: one of them cannot be made; see `target.check_target`.
     """
+    bring_back_left(target_files(target, len(source.files)))
     made: list[Path] = []
     for file in target_files(target, len(source.files)):
         for part in source.files:

@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 from ropewalk_convert.errors import TargetError
 from ropewalk_convert.leftovers import hold, remove_leftovers, temporary_name
+from ropewalk_convert.put_aside import put_aside
 from ropewalk_convert.target import explained
 
 
@@ -94,7 +95,7 @@ def written_set(targets: Sequence[Path], *, force: bool, needed: int) -> Iterato
 
     They get their names when all of them are whole, the first one last: it is the one that programs begin
     with, so that whatever happens, it stands there only among its own. Files that they replace are put aside
-    before, the first one first, and come back where something goes wrong.
+    before, the first one first, and come back where something goes wrong (see `put_aside`).
 
     Args:
         targets: the names they get at the end, all different.
@@ -154,13 +155,8 @@ def _publish_all(names: Mapping[Path, Path], force: bool, needed: int) -> None:
         force: put aside what has those names.
         needed: see `written_set`.
     """
-    with ExitStack() as asides, ExitStack() as undoing:
-        for target in names.values() if force else ():
-            aside = temporary_name(target)
-            asides.callback(_remove, aside)
-            undoing.callback(_bring_back, aside, target)
-            with explained(target, needed), suppress(FileNotFoundError):
-                target.rename(aside)
+    targets = list(names.values())
+    with explained(targets[0], needed), put_aside(targets if force else ()), ExitStack() as undoing:
         for temporary, target in reversed(list(names.items())):
             undoing.callback(_take_back, temporary.stat().st_ino, target)
             with explained(target, needed):
@@ -171,11 +167,6 @@ def _publish_all(names: Mapping[Path, Path], force: bool, needed: int) -> None:
 def _remove(path: Path) -> None:
     with suppress(OSError):
         path.unlink(missing_ok=True)
-
-
-def _bring_back(aside: Path, target: Path) -> None:
-    with suppress(OSError):
-        aside.rename(target)
 
 
 def _take_back(inode: int, target: Path) -> None:
