@@ -78,7 +78,7 @@ def measure_bake(bench: Bench, *, folder: Path, n_bytes: int, pairs: int) -> Out
 
 def _rounds(large: Path, work: Path, pairs: int, progress: Progress) -> Mapping[str, Sequence[Took]]:
     out, baked = work / "out.gguf", work / "baked.gguf"
-    _run(_baking(large, baked))  # what unbake begins with; and now both are in memory
+    _run(_baking(large, baked))  # what unbake begins with
     commands: dict[str, Callable[[], list[list[str]]]] = {
         COPY: lambda: [_copying(large, out)],
         COPY_AND_SYNC: lambda: [_copying(large, out), ["sync", str(out)]],
@@ -94,12 +94,21 @@ def _rounds(large: Path, work: Path, pairs: int, progress: Progress) -> Mapping[
             progress.update(number * len(commands) + done, pairs * len(commands))
             if name == REPLACE:
                 out.touch()
+            _read(baked if name == UNBAKE else large)
             steps = [_run(step) for step in commands[name]()]
             runs[name].append(
                 Took(sum(step.seconds for step in steps), max(step.anonymous_bytes for step in steps))
             )
             out.unlink()
     return runs
+
+
+def _read(path: Path) -> None:
+    """Bring a file into memory, as far as there is room."""
+    buffer = bytearray(1 << 20)
+    with path.open("rb", buffering=0) as file:
+        while file.readinto(buffer):
+            pass
 
 
 def _run(command: list[str], remove: Path | None = None) -> Took:
