@@ -300,6 +300,32 @@ class TestOtherKinds:
         assert "packed.weight as U32" in refusal(folder)
 
 
+class TestModelCard:
+    """Its head is YAML, which the converter reads: a few lines of it can say as much as a library."""
+
+    BOMB = "a0: &a0 [lol, lol]\n" + "".join(
+        f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 11)
+    )
+
+    def test_one_that_would_fill_the_memory(self, tmp_path: Path) -> None:
+        folder = write_folder(tmp_path / "model")
+        (folder / "README.md").write_text(f"---\n{self.BOMB}tags: *a10\n---\n")
+        assert "README.md has a head that refers back to itself too often" in refusal(folder)
+        with pytest.raises(SourceError, match=r"mend it, or remove the file"):
+            check_without_weights(folder)
+
+    def test_those_that_people_write(self, tmp_path: Path) -> None:
+        folder = write_folder(tmp_path / "model")
+        text = f"```yaml\n{self.BOMB}```\n" + "* a point & another\n" * 30
+        for head in (
+            "---\nlicense: mit\nbase: &b x/y\nmodel: *b\n---\n",
+            "",
+            "---\nname: R&D **best**\n---\n",
+        ):
+            (folder / "README.md").write_text(head + text)
+            read_checkpoint_files(folder)
+
+
 class TestWithoutWeights:
     """What is known before gigabytes are fetched."""
 
@@ -453,6 +479,16 @@ class TestConvertedSize:
         grown = converted_bytes(read_checkpoint_files(folder), "f16") - before
         needed = sum(len(token) + 8 + 4 + 4 for token in tokens)  # text with its length, score, type
         assert grown > needed
+
+    def test_an_output_that_is_to_stay_f32(self, folder: Path) -> None:
+        """As a config of HunYuan 4 can say."""
+        written = load_file(folder / "model.safetensors")
+        head = {"lm_head.weight": np.zeros((64, 512), np.float16)}
+        save_file({**written, **head}, folder / "model.safetensors")
+        before = converted_bytes(read_checkpoint_files(folder), "f16")
+        config = json.loads((folder / "config.json").read_text())
+        write_json(folder / "config.json", {**config, "enable_lm_head_fp32": True})
+        assert converted_bytes(read_checkpoint_files(folder), "f16") - before >= 2 * 64 * 512
 
     def test_what_stays_f32(self, folder: Path) -> None:
         written = load_file(folder / "model.safetensors")

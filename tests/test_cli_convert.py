@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from gguf import GGMLQuantizationType, GGUFReader
+from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter
 from huggingface_hub import constants
 
+from checkpoint_folders import write_folder
 from cli_running import CommandLine, run_process
+from copied_conversion import CONVERTED
 from hub_stand_in import COMMIT, HubStandIn, StandInRepo, point_at, running_hub
 from library_logits import Mode, loaded
 from ropewalk.backend import context_plan
+from ropewalk_convert import converter, huggingface
 from shared_converter import share_converter
 from tiny_checkpoints import TRAIN_LENGTH, write_checkpoint
 from transformers_oracle import oracle_module
@@ -252,6 +255,22 @@ class TestFromTheHub:
         inspected = ropewalk("inspect", out).stdout
         assert REPO in inspected and COMMIT[:7] in inspected
 
+    def test_what_its_name_says_is_said_of_it(
+        self, hub: HubStandIn, ropewalk: CommandLine, dynamic: Path, out: Path
+    ) -> None:
+        """By upstream, of a folder of that name; not of the commit, which the cache's is named after."""
+        folder = out.with_name("Llama-3-8B-Instruct")
+        folder.symlink_to(dynamic)
+        assert ropewalk("convert", folder, out).exit_code == 0
+        expected = keys_of(out)
+        assert (expected["general.basename"], expected["general.finetune"]) == ("Llama-3", "8b-Instruct")
+        hub.repos["meta/Llama-3-8B-Instruct"] = hub.repos[REPO]
+        assert ropewalk("convert", "meta/Llama-3-8B-Instruct", out, "--force").exit_code == 0
+        keys = keys_of(out)
+        for name in ("basename", "finetune", "version", "size_label"):
+            assert keys.get(f"general.{name}") == expected.get(f"general.{name}")
+        assert keys["general.name"] == folder.name
+
     def test_the_base_model_that_a_repository_names_itself_stays(
         self, hub: HubStandIn, ropewalk: CommandLine, out: Path
     ) -> None:
@@ -343,6 +362,62 @@ class TestWhatIsNoSource:
         assert not out.exists()
 
 
+def test_a_terminal_is_told_nothing_but_text(ropewalk: CommandLine, tmp_path: Path, out: Path) -> None:
+    folder = write_folder(tmp_path / "evil", {"architectures": ["\x1b]0;owned\x07\x1b[31mLlama"]})
+    outcome = ropewalk("convert", folder, out)
+    assert outcome.exit_code == 3
+    assert "?]0;owned??[31mLlama" in outcome.sentence
+    assert outcome.stderr.removesuffix("\n").isprintable()
+
+
+class TestWithoutTheConverter:
+    """What it makes is there already, and copied."""
+
+    @pytest.fixture(autouse=True)
+    def converted(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        path = tmp_path / "converted.gguf"
+        writer = GGUFWriter(path, "gpt2")
+        writer.add_context_length(64)
+        writer.add_block_count(1)
+        writer.add_embedding_length(32)
+        writer.add_head_count(2)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.close()
+        monkeypatch.setattr(converter, "_CHILD", Path(__file__).with_name("copied_conversion.py"))
+        monkeypatch.setenv(CONVERTED, str(path))
+        return path
+
+    @pytest.fixture
+    def still(self, tmp_path: Path) -> Path:
+        config = {"model_type": "gpt2", "n_positions": 64, "n_embd": 8, "n_head": 2}
+        return write_folder(tmp_path / "still", {**config, "architectures": ["GPT2LMHeadModel"]})
+
+    @pytest.fixture
+    def ropewalk(self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> CommandLine:
+        return CommandLine(monkeypatch, capfd)
+
+    def test_a_model_that_does_not_rotate(self, ropewalk: CommandLine, still: Path, out: Path) -> None:
+        outcome = ropewalk("convert", still, out)
+        assert outcome.exit_code == 0, outcome
+        assert "none: this model does not rotate" in outcome.stdout
+        assert "ropewalk chat" not in outcome.stdout, "which cannot run it"
+
+    def test_what_vanishes_is_not_called_by_its_hidden_name(
+        self, ropewalk: CommandLine, still: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write: Callable[..., object] = vars(huggingface)["write_planned"]
+
+        def vanished(source: Path, *arguments: object, **options: object) -> object:
+            source.unlink()
+            return write(source, *arguments, **options)
+
+        monkeypatch.setattr(huggingface, "write_planned", vanished)
+        outcome = ropewalk("convert", still, out)
+        assert outcome.sentence.startswith("what was converted of still ")
+        assert list(out.parent.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -355,6 +430,7 @@ class TestWhatIsNoSource:
         (("SOURCE", "-"), "cannot go to stdout"),
         (("SOURCE", "OUT", "--revision", "main"), "--revision is for repositories"),
         (("SOURCE", "OUT", "--method", "none", "--target-length", "512"), "leave --target-length out"),
+        (("SOURCE", "OUT", "--method", "KEEP", "--train-length", "128"), "--method keep takes no --train"),
         (("SOURCE", "OUT", "--train-length", "128"), "--method keep takes no --train-length"),
         (("SOURCE", "OUT", "--method-option", "a=1"), "--method keep takes no --method-option"),
         (("SOURCE", "OUT", "--method", "pi", "--method-option", "a"), "'a' is not NAME=VALUE"),

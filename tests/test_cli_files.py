@@ -146,6 +146,12 @@ class TestBake:
             assert "cannot go to stdout; name a file" in outcome.sentence
         assert list(tmp_path.iterdir()) == []
 
+    def test_a_checkpoint_is_for_another_verb(self, ropewalk: Ropewalk, tmp_path: Path) -> None:
+        (tmp_path / "config.json").write_text("{}")
+        outcome = ropewalk("bake", tmp_path, tmp_path / "out.gguf", *self.METHOD)
+        assert outcome.exit_code == 3
+        assert "is a checkpoint's folder; `ropewalk convert` makes" in outcome.sentence
+
     def test_pipes(self, ropewalk: Ropewalk, tiny_llama: Path, tmp_path: Path) -> None:
         """Neither waited on nor replaced."""
         pipe = tmp_path / "pipe.gguf"

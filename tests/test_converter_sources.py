@@ -107,6 +107,7 @@ def conversions(folder: Path) -> dict[str, Conversion]:
     index.write_text(json.dumps({"weight_map": {"lm_head.weight": "model-00001-of-00002.safetensors"}}))
     changed("quantized", quantization_config={"quant_method": "awq", "bits": 4})
     add_tensor(changed("surplus", of=qwen2), "model.layers.0.flux.weight")
+    (changed("damaged-card") / "README.md").write_text("---\ntitle: one: two\n---\n")
     (changed("damaged-tokenizer") / "tokenizer.model").write_bytes(b"\x0a\xff\x01nonsense")
     (changed("damaged-config") / "config.json").write_text('{"architectures": [')
     changed("no-config", "config.json")
@@ -166,6 +167,7 @@ _SENTENCES = {
     "quantized": ("source", "are quantized in a way that llama.cpp's converter cannot read"),
     "surplus": ("converter", "has no place for the tensor model.layers.0.flux.weight of surplus; check"),
     "damaged-tokenizer": ("source", "the tokenizer.model of damaged-tokenizer is damaged"),
+    "damaged-card": ("source", "the head of the README.md of damaged-card is damaged (ScannerError: mapping"),
     "damaged-config": ("source", "a file of damaged-config is damaged (JSONDecodeError"),
     "no-config": ("source", "no-config lacks config.json; fetch it"),
     "no-layers": ("source", "the config.json of no-layers lacks n_layers or num_hidden_layers or n_layer or"),

@@ -106,6 +106,10 @@ _WHOLE = legacy_imatrix({"one": (SUMS, 1), "two": (SUMS, 1)}, n_chunks=None, dat
         (struct.pack("<ii", 1, -1) + bytes(100), _CUT),
         (struct.pack("<ii", 1, 2**31 - 1) + bytes(100), _CUT),
         (legacy_imatrix({"one": ([1.0, np.nan], 1)}), "its numbers for one are not finite"),
+        (
+            legacy_imatrix({"one": ([1.0, -1.0], 1)}),
+            "its numbers for one are means of squares, and some are negative",
+        ),
     ],
 )
 def test_files_that_are_none_are_refused(tmp_path: Path, content: bytes, why: str) -> None:

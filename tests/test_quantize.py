@@ -208,6 +208,11 @@ def test_another_models_importance_is_refused(model: TinyModel, small: TinyModel
         quantize(model.path, out, wanted)
     assert not out.exists()
 
+    deeper = {**importance_of(model), "blk.1.attn_q.weight": (np.ones(256), [1])}
+    deep = write_gguf_imatrix(tmp_path / "deep.gguf", deeper)
+    (note,) = quantized(model.path, out, Quantization("Q4_0", imatrix=deep))
+    assert "deep.gguf is perhaps of another model: it has numbers for blk.1.attn_q.weight, and" in note
+
     (note,) = quantized(model.path, out, Quantization("Q4_0", imatrix=partial))
     assert "says nothing of 1 of the 7 quantized tensors (blk.0.ffn_up.weight, for one)" in note
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ropewalk_convert.checkpoint_architecture import architecture, check_known, text_config
+from ropewalk_convert.checkpoint_card import check_card
 from ropewalk_convert.checkpoint_quantization import Packing, read_packing
 from ropewalk_convert.checkpoint_reading import read_json_object
 from ropewalk_convert.checkpoint_tokenizer import check_tokenizer, vocabulary_bytes
@@ -17,6 +18,7 @@ from ropewalk_convert.safetensors_header import StoredTensor
 from ropewalk_convert.upstream_source import known_architectures
 
 _CONFIG = "config.json"
+_WIDE_OUTPUT = "enable_lm_head_fp32"
 _VOCABULARY_GROWTH = 3
 """A GGUF file has 16 bytes and more for each token besides its text, and merges one by one."""
 
@@ -38,6 +40,7 @@ class CheckpointFiles:
         packing: how quantized tensors hold weights.
         vocabulary_bytes: the sizes of the tokenizer's and other small files together.
         n_vocab: tokens, as the config says; 0 where it does not.
+        wide_output: whether the output tensor stays in F32, as few configs ask for.
     """
 
     folder: Path
@@ -49,6 +52,7 @@ class CheckpointFiles:
     packing: Packing
     vocabulary_bytes: int
     n_vocab: int
+    wide_output: bool = False
 
     @property
     def config(self) -> Path:
@@ -69,6 +73,7 @@ def check_without_weights(folder: Path) -> str:
     path = folder / _CONFIG
     config, name = _read_config(folder, names)
     check_tokenizer(folder, names, name)
+    check_card(folder)
     read_packing(config, name, path, ())
     return name
 
@@ -87,7 +92,9 @@ def read_checkpoint_files(folder: Path) -> CheckpointFiles:
     weights = read_checkpoint_weights(folder)
     packing = read_packing(config, name, path, weights.tensors)
     check_tokenizer(folder, names, name)
-    n_vocab = {**config, **text_config(config)}.get("vocab_size")
+    check_card(folder)
+    said = {**config, **text_config(config)}
+    n_vocab = said.get("vocab_size")
     return CheckpointFiles(
         folder=folder,
         architecture=name,
@@ -98,6 +105,7 @@ def read_checkpoint_files(folder: Path) -> CheckpointFiles:
         packing=packing,
         vocabulary_bytes=vocabulary_bytes(folder, names),
         n_vocab=n_vocab if isinstance(n_vocab, int) and n_vocab > 0 else 0,
+        wide_output=bool(said.get(_WIDE_OUTPUT)),
     )
 
 
@@ -130,4 +138,5 @@ def converted_bytes(files: CheckpointFiles, outtype: str) -> int:
         outtype: a type that the converter writes: auto, f32, f16, bf16, q8_0, tq1_0 or tq2_0.
     """
     vocabulary = _VOCABULARY_GROWTH * files.vocabulary_bytes + _PADDING_TOKEN * files.n_vocab
-    return converted_weights(files.tensors, files.packing, outtype) + vocabulary + _METADATA_BYTES
+    weights = converted_weights(files.tensors, files.packing, outtype, wide_output=files.wide_output)
+    return weights + vocabulary + _METADATA_BYTES

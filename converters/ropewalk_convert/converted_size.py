@@ -30,26 +30,38 @@ _F32, _F16 = 32, 16
 _FOUR_BIT = 8 * 36 / 64  # NVFP4 with its scales; MXFP4 takes 8 * 17 / 32
 _SMALL = 2**20
 _STAYS_F32 = re.compile(
-    r"norm|router|gate\.|conv|pos|wpe|token_type|time_|maa|lerp|altup|correct|predict|indexer|lora"
+    r"norm|router|gate\.|conv|pos|wpe|token_type|time_|maa|lerp|altup|correct|predict|indexer|lora|hc_"
 )
 _EMBEDDINGS = re.compile(r"embed|wte|lm_head|output\.weight|altup|laurel")
+_OUTPUT = re.compile(r"embed|lm_head")
+"""The embeddings too, which may serve as output."""
+
 _ENTRY_BYTES = 256
 """Of a tensor besides its data: name, shape, type, place, and what aligns the next."""
 
 
-def converted_weights(tensors: Iterable[StoredTensor], packing: Packing, outtype: str) -> int:
+def converted_weights(
+    tensors: Iterable[StoredTensor], packing: Packing, outtype: str, *, wide_output: bool = False
+) -> int:
     """Bytes of the tensors in a GGUF file, at most.
+
+    Args:
+        tensors: the checkpoint's.
+        packing: how quantized ones hold weights.
+        outtype: the type that was asked for.
+        wide_output: whether the output tensor stays in F32.
 
     Raises:
         ValueError: the converter writes no such type.
     """
     if outtype not in _BITS_AND_ROWS:
         raise ValueError(f"{outtype} is no type that the converter writes: {', '.join(_BITS_AND_ROWS)}")
-    return sum(_bytes(tensor, packing, outtype) + _ENTRY_BYTES for tensor in tensors)
-
-
-def _bytes(tensor: StoredTensor, packing: Packing, outtype: str) -> int:
-    return int(packing.weights(tensor) * _bits(tensor, packing, outtype) / 8) + 1
+    size = 0
+    for tensor in tensors:
+        is_wide = wide_output and _OUTPUT.search(tensor.name) is not None
+        bits = _F32 if is_wide else _bits(tensor, packing, outtype)
+        size += int(packing.weights(tensor) * bits / 8) + 1 + _ENTRY_BYTES
+    return size
 
 
 def _bits(tensor: StoredTensor, packing: Packing, outtype: str) -> float:

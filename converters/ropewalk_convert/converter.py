@@ -45,6 +45,7 @@ def convert_checkpoint(
     *,
     outtype: str = "auto",
     model_name: str | None = None,
+    folder_name: str | None = None,
     called: str | None = None,
     weight_bytes: int = 0,
     progress: Callable[[int, int], None] | None = None,
@@ -61,6 +62,8 @@ def convert_checkpoint(
             nothing after an error.
         outtype: one of `OUTTYPES`.
         model_name: what `general.name` says; upstream's guess from the model card where None.
+        folder_name: what upstream takes for the folder's name, by which it guesses basename, version, size
+            and the like; the folder's own where None.
         called: the checkpoint's name in messages; its folder where None.
         weight_bytes: the size of the checkpoint's weights, for `progress`.
         progress: called a few times a second with bytes written and bytes in all; while the checkpoint is
@@ -87,6 +90,7 @@ def convert_checkpoint(
         "out": os.path.abspath(out),  # noqa: PTH100
         "outtype": outtype,
         "model_name": model_name,
+        "folder_name": folder_name,
     }
     check_extra_installed()
     with ReportingChild(_CHILD, request, environment=_environment()) as child:

@@ -31,7 +31,7 @@ def main(request: dict[str, Any], report: Callable[[dict[str, Any]], None]) -> N
 
     Args:
         request: converter (upstream's folder), folder, shown (what the person calls it), out, outtype,
-            model_name.
+            model_name, folder_name (for guesses by it, where it is to be another).
         report: sends a message to the owner.
     """
     _die_with_owner()
@@ -78,6 +78,8 @@ def _convert(request: dict[str, Any], progress: ConversionProgress) -> None:
     upstream = importlib.import_module("convert_hf_to_gguf")
     repair_hparams(upstream.ModelBase, lambda name: _has_factors(upstream, name))
     progress.follow(importlib.import_module("gguf").GGUFWriter, Path(request["out"]))
+    if request.get("folder_name"):
+        _call_folder(upstream.gguf.Metadata, Path(request["folder_name"]))
     find_class: Callable[..., type] = upstream.get_model_class
 
     def find_known_class(name: str, mmproj: bool = False) -> type:
@@ -109,6 +111,18 @@ def _serve_qwen_tokenizer(checkpoint: Path) -> None:
         # Upstream asks for this table once for each token and each half of one.
         tables = importlib.import_module("transformers.convert_slow_tokenizer")
         vars(tables)["bytes_to_unicode"] = functools.cache(tables.bytes_to_unicode)
+
+
+def _call_folder(metadata: type, name: Path) -> None:
+    """Have upstream's guesses of `general.*` made by another name than the folder's."""
+    guess: Callable[..., object] = vars(metadata)["apply_metadata_heuristic"].__func__
+
+    def guess_by_name(
+        known: object, card: object, values: object, _: object, total_params: int = 0
+    ) -> object:
+        return guess(known, card, values, name, total_params)
+
+    setattr(metadata, "apply_metadata_heuristic", staticmethod(guess_by_name))  # noqa: B010  # unknown to mypy
 
 
 def _has_factors(upstream: ModuleType, name: str) -> bool:

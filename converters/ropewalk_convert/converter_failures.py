@@ -283,6 +283,12 @@ _QUANTIZED = re.compile(
 
 
 def _config(error: BaseException, checkpoint: str, _: str) -> Failure | None:
+    if type(error).__module__.startswith("yaml."):
+        return Failure(
+            "source",
+            f"the head of the README.md of {checkpoint} is damaged ({in_few_words(error)}); mend it, or "
+            "remove the file",
+        )
     missing = _missing_file(error)
     if missing:
         return Failure(

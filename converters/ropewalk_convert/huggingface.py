@@ -102,12 +102,14 @@ class ConvertResult:
         architecture: GGUF's name of the model's.
         context_length: tokens that the file says it is for, its plan included.
         warnings: what the quantizer remarked, in sentences.
+        rotates: False for a model without rotary positions, as far as it was asked.
     """
 
     baked: BakeResult
     architecture: str
     context_length: int
     warnings: tuple[str, ...]
+    rotates: bool
 
 
 def check_source(folder: Path, wanted: Conversion, *, called: str | None = None) -> None:
@@ -133,7 +135,7 @@ def check_source(folder: Path, wanted: Conversion, *, called: str | None = None)
 
 @contextmanager
 def _called(folder: Path, name: str) -> Iterator[None]:
-    """Have what is wrong with the folder's files told of them under another name of it."""
+    """Have what is wrong with a folder's files, or with a file, told of it under another name."""
     try:
         yield
     except SourceError as error:
@@ -199,6 +201,7 @@ def convert(
                 converted,
                 outtype=outtype,
                 model_name=checkpoint.name.partition("/")[2] or None,
+                folder_name=checkpoint.name.partition("/")[2] or None,
                 called=checkpoint.shown,
                 weight_bytes=files.weight_bytes,
                 progress=progress,
@@ -220,7 +223,8 @@ def convert(
                 )
             converted.unlink()
             ready = quantized
-        with step(f"writing {target.name}") as progress:
+        ours = f"what was converted of {checkpoint.name}"
+        with step(f"writing {target.name}") as progress, _called(ready, ours):
             baked = write_planned(
                 ready,
                 target,
@@ -232,7 +236,8 @@ def convert(
                 progress=progress,
             )
         ready.unlink()  # here, because an interrupt in what ends the block would leave it
-    return _result(baked, warnings)
+    rotates = own is not None or wanted.method != KEEP
+    return _result(baked, warnings, rotates=rotates)
 
 
 def _read_back(checkpoint: Checkpoint, converted: Path) -> GgufHeader:
@@ -362,7 +367,7 @@ def _card(checkpoint: Checkpoint) -> ModelCard:
     )
 
 
-def _result(baked: BakeResult, warnings: tuple[str, ...]) -> ConvertResult:
+def _result(baked: BakeResult, warnings: tuple[str, ...], *, rotates: bool) -> ConvertResult:
     facts = model_facts_from_gguf(GgufHeader.read(baked.target))
     length = facts.context_length if baked.plan is None else baked.plan.target_length
-    return ConvertResult(baked, facts.architecture, length, warnings)
+    return ConvertResult(baked, facts.architecture, length, warnings, rotates)

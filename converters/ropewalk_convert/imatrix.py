@@ -71,6 +71,8 @@ def read_imatrix(path: Path) -> ImportanceMatrix:
     for name, values in matrix.entries.items():
         if not np.isfinite(values).all():
             raise _unusable(path, f"its numbers for {name} are not finite")
+        if (values < 0).any():
+            raise _unusable(path, f"its numbers for {name} are means of squares, and some are negative")
     return matrix
 
 

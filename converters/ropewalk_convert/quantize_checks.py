@@ -82,7 +82,7 @@ def check_tensors(
         )
     if matrix is not None:
         _check_same_model(tensors, matrix, called)
-        notes += _uncovered(tensors, matrix)
+        notes += [*_uncovered(tensors, matrix), *_of_other_layers(tensors, matrix, called)]
     _check_covered(tensors, wanted, matrix, called)
     return notes
 
@@ -135,6 +135,18 @@ def _uncovered(tensors: Sequence[TensorChange], matrix: ImportanceMatrix) -> lis
     return [
         f"{matrix.path} says nothing of {len(missing)} of the {len(matrices)} quantized tensors "
         f"({missing[0].name}, for one), which were made without it"
+    ]
+
+
+def _of_other_layers(tensors: Sequence[TensorChange], matrix: ImportanceMatrix, called: str) -> list[str]:
+    """A deeper model of the same family has matrices of the same names and sizes, and more of them."""
+    layers = {layer[0] for tensor in tensors if (layer := _LAYER.match(tensor.name))}
+    others = [name for name in matrix.entries if (layer := _LAYER.match(name)) and layer[0] not in layers]
+    if not others:
+        return []
+    return [
+        f"{matrix.path} is perhaps of another model: it has numbers for {others[0]}, and {called} has no "
+        "such layer"
     ]
 
 

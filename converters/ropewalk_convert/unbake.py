@@ -91,7 +91,7 @@ def unbake(
 
 def _check_baked(header: GgufHeader) -> None:
     card = read_card(header)
-    if card is not None and card.made_by == "convert":
+    if card is not None and card.made_by == "convert" and header.value(SCHEMA_KEY) is not None:
         raise SourceError(
             f"{header.path} was converted from a checkpoint ({card.base_model}), not baked from a GGUF file, "
             "so there is nothing to give back; convert it again with --method none for a file without a plan"

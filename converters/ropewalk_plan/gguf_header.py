@@ -159,6 +159,10 @@ class GgufHeader:
         except FileNotFoundError:
             raise GgufError(f"{path} does not exist; check the path") from None
         except IsADirectoryError:
+            if (path / "config.json").is_file():
+                raise GgufError(
+                    f"{path} is a checkpoint's folder; `ropewalk convert` makes a GGUF file of it"
+                ) from None
             raise GgufError(f"{path} is a folder; name a GGUF file in it") from None
         except OSError as error:
             raise GgufError(

@@ -43,6 +43,7 @@ def checkpoint_options(verb: Verb) -> Verb:
         method_option: tuple[str, ...],
         **others: object,
     ) -> None:
+        method = method.lower()  # all names are
         choice = CheckpointChoice(method, train_length, target_length, by_name(method_option))
         if method in ("keep", "none") and (train_length is not None or choice.options):
             given = "--train-length" if train_length is not None else "--method-option"

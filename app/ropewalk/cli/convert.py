@@ -159,7 +159,11 @@ def _print(result: ConvertResult) -> None:
             *_plan_lines(result),
             *(("note", note) for note in baked.notes),
             *(("warning", warning) for warning in result.warnings),
-            ("next", f"ropewalk chat {shlex.quote(str(target))} YOUR_TEXT.txt"),
+            *(
+                [("next", f"ropewalk chat {shlex.quote(str(target))} YOUR_TEXT.txt")]
+                if result.rotates
+                else []
+            ),
         ]
     )
 
@@ -167,10 +171,12 @@ def _print(result: ConvertResult) -> None:
 def _plan_lines(result: ConvertResult) -> list[tuple[str, str]]:
     baked = result.baked
     if baked.plan is None:
-        return [
-            ("context", count(result.context_length, "token")),
-            ("plan", "none: llama.cpp's own keys say how this model rotates"),
-        ]
+        why = (
+            "llama.cpp's own keys say how this model rotates"
+            if result.rotates
+            else "this model does not rotate, and runs in llama.cpp, not in Ropewalk"
+        )
+        return [("context", count(result.context_length, "token")), ("plan", f"none: {why}")]
     return [
         *plan_lines(baked.plan),
         ("native", f"{'yes' if baked.native else 'no'}: {baked.native_reason}"),

@@ -25,9 +25,13 @@ def open_closed_streams() -> None:
 
 
 def tell(sentence: str) -> None:
-    """Put a sentence on stderr; where that is gone, as with a closed terminal, nobody is there to read it."""
+    """Put a sentence on stderr; where that is gone, as with a closed terminal, nobody is there to read it.
+
+    It may quote a file of anybody's: what would not be seen but obeyed by a terminal becomes a question mark.
+    """
+    printable = "".join(character if character.isprintable() else "?" for character in sentence)
     with suppress(OSError):
-        sys.stderr.write(f"ropewalk: {sentence}\n")
+        sys.stderr.write(f"ropewalk: {printable}\n")
         sys.stderr.flush()
 
 
