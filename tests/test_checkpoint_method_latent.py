@@ -17,7 +17,7 @@ def plans(tmp_path: Path) -> Plans:
 
 
 def test_latent_attentions_own_way_with_yarn(plans: Plans) -> None:
-    """DeepSeek's two mscales cancel in the rotation, as llama.cpp knows; betas, which it does not, are kept."""
+    """DeepSeek's two mscales cancel in the rotation, as llama.cpp knows; other betas are kept."""
     deepseek: Config = {
         "model_type": "deepseek_v2",
         "qk_rope_head_dim": N_ROT,
