@@ -36,6 +36,28 @@ def test_latent_attentions_own_way_with_yarn(plans: Plans) -> None:
     assert plans.made(betas, plans.header("deepseek2", keys=keys)).attention_factor == 1.0
 
 
+@pytest.mark.parametrize("model_type", ["deepseek_v3", "kimi_k2"])
+@pytest.mark.parametrize("weight", [1.0, 0.707])
+def test_two_mscales_that_are_alike(weight: float, model_type: str, plans: Plans) -> None:
+    """As published, whatever the family calls itself: Kimi K2 is no `model_type` of transformers."""
+    scaling = {**YARN, "mscale": weight, "mscale_all_dim": weight}
+    config = scaled(scaling, model_type=model_type, qk_rope_head_dim=N_ROT, max_position_embeddings=4 * L)
+    keys: KeyValues = {**LATENT_KEYS, "rope.scaling.yarn_log_multiplier": 0.1 * weight}
+    assert plans.of(config, plans.header("deepseek2", context_length=4 * L, keys=keys)) is None
+    plain = {key: value for key, value in config.items() if key != "rope_scaling"}
+    assert plans.of(plain, plans.header("deepseek2", context_length=4 * L)) is None
+
+
+def test_a_weight_of_whole_scores_elsewhere(plans: Plans) -> None:
+    """Transformers multiplies scores by it in every family of latent attention, and in no other."""
+    weighted = scaled({**YARN, "mscale": 1.0, "mscale_all_dim": 0.5}, qk_rope_head_dim=N_ROT)
+    refused = plans.refusal({**weighted, "model_type": "minicpm3"}, plans.header("minicpm3"))
+    by = (0.05 * math.log(4) + 1) ** 2
+    assert f"of this minicpm3 checkpoint by 1 and transformers by {by:.4g}, which" in refused
+    plan = plans.made(weighted)
+    assert plan.attention_factor == pytest.approx((0.1 * math.log(4) + 1) / (0.05 * math.log(4) + 1))
+
+
 @pytest.mark.parametrize(
     ("config", "file", "by"),
     [

@@ -92,7 +92,9 @@ def test_the_base_of_a_config_that_keeps_its_language_model_outside(kind: str, t
         assert own.spec.base == told.rope_parameters["rope_theta"] == 1e6
 
 
-@pytest.mark.parametrize("kind", ["deepseek_v2", "deepseek_v3", "deepseek_v32", "glm_moe_dsa", "mistral4"])
+@pytest.mark.parametrize(
+    "kind", ["deepseek_v2", "deepseek_v3", "deepseek_v32", "glm_moe_dsa", "minicpm3", "mistral4"]
+)
 def test_what_whole_scores_are_multiplied_by(kind: str, tmp_path: Path) -> None:
     """In DeepSeek's kin, by the square of a term of the scaling, where the config has its weight."""
     module = oracle_module(f"transformers.models.{kind}.modeling_{kind}")

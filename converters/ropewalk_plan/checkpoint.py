@@ -106,7 +106,8 @@ def declares_method(model: LanguageModel) -> bool:
 def score_factor(model: LanguageModel) -> float:
     """What whole queries and whole keys are multiplied by besides their rotation; see `checkpoint_scores`."""
     parameters = _rope_parameters(model.config)
-    return score_factor_of(parameters, _rope_type(parameters, model), model.architecture)
+    scales = _rope_type(parameters, model) not in _NO_SCALING
+    return score_factor_of(parameters) if scales else 1.0
 
 
 def says_base(model: LanguageModel) -> bool:

@@ -98,7 +98,8 @@ def read_converted(own: CheckpointMethod, header: GgufHeader) -> ConvertedFile:
             f"{spec.base:.10g}; write it into config.json, or convert it with --method none"
         )
     scores = own_score_factor(keys_of(header))
-    if not math.isclose(scores, own.score_factor, rel_tol=_ROUNDINGS):
+    latent = spec.architecture in architectures.SCALES_SCORES_TOO | architectures.MULTI_LATENT
+    if latent and not math.isclose(scores, own.score_factor, rel_tol=_ROUNDINGS):
         raise PlanError(
             f"for its scaling, llama.cpp multiplies all attention scores of this {spec.architecture} "
             f"checkpoint by {scores**2:.4g} and transformers by {own.score_factor**2:.4g}, which no plan "

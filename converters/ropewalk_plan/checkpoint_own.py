@@ -32,7 +32,8 @@ class CheckpointMethod:
             `spec.train_length`.
         says_base: whether the rotary base is known, from the config or by the family.
         one_rotation: whether natively sliding layers, where it has some, rotate as the others do.
-        score_factor: what whole queries and whole keys are multiplied by besides their rotation.
+        score_factor: what whole queries and whole keys are multiplied by besides their rotation, if the model
+            is one of latent attention.
     """
 
     spec: RopeSpec
