@@ -17,6 +17,7 @@ import pytest
 from cli_running import environment
 from gguf_files import write_rope_keys
 from ropewalk_convert import SourceError, TargetError, bake
+from ropewalk_convert.leftovers import hold
 from ropewalk_convert.whole_file import written_set, written_whole
 from ropewalk_plan import GgufError, GgufHeader, read_plan
 
@@ -194,6 +195,17 @@ def test_a_file_that_is_being_written_is_no_leftover(folder: Path) -> None:
         first.write(b"first")
     assert target.read_bytes() == b"first"
     assert [p.name for p in folder.iterdir()] == ["out.gguf"]
+
+
+def test_an_empty_file_that_was_locked_goes_at_once(source: Path, folder: Path) -> None:
+    """As a conversion's, killed before its first byte."""
+    path = folder / ".out.0123abcd.part"
+    with path.open("xb") as file:
+        hold(file.fileno())
+        bake_to(source, folder / "out.gguf")
+        assert path.exists()
+    bake_to(source, folder / "out.gguf", force=True)
+    assert not path.exists()
 
 
 def test_what_was_begun_goes_at_once(source: Path, folder: Path) -> None:

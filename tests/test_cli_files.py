@@ -295,9 +295,9 @@ class TestKilled:
     def bake(self, model: Path, target: Path, *, before: str = "") -> subprocess.Popen[str]:
         script = f"""
             import signal, sys, time
-            from ropewalk_convert import gguf_copy
+            from ropewalk_convert import pieces
             {before}
-            gguf_copy._CHUNK = 1000
+            pieces.CHUNK, pieces._CHUNKS_BETWEEN_REPORTS = 4096, 1
             sys.argv = ["ropewalk", "bake", {str(model)!r}, {str(target)!r}, *{TestBake.METHOD!r}]
             from ropewalk.cli import progress
             progress._Lines.update = lambda self, done, total: (print(done, flush=True), time.sleep(0.01))

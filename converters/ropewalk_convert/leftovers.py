@@ -30,10 +30,13 @@ def temporary_name(target: Path) -> Path:
 
 
 def hold(descriptor: int) -> None:
-    """Mark an open temporary file as being written, for as long as it is open."""
+    """Mark an open file as being written, for as long as it is open; an empty one is then no longer young."""
     if fcntl is not None:
         with suppress(OSError):  # a file system without locks
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(descriptor).st_size == 0:
+                locked_before = time.time() - _UNTOUCHED_SECONDS - 1
+                os.utime(descriptor, (locked_before, locked_before))
 
 
 def remove_leftovers(target: Path) -> None:
