@@ -22,9 +22,10 @@ from ropewalk_convert.model_card import ModelCard, read_card
     "--json", "as_json", is_flag=True, help="Print one JSON object, with all numbers of plan and memory."
 )
 def inspect_command(file: Path, as_json: bool) -> None:
-    """Show what a GGUF file's context plan is, where it runs, how it was made and the memory it takes.
+    """Show what a GGUF file's context plan is and where it runs.
 
-    The table of memory is what the contexts of `ask` and `chat` would hold. No weight is read for it.
+    And how the file was made, and the memory that it takes: the table is what the contexts of `ask` and `chat`
+    would hold. No weight is read for it.
     """
     words = read_model_words(file)
     train_length = words.spec.train_length if words.stored is None else words.stored.plan.train_length
