@@ -24,7 +24,7 @@ from ropewalk_convert.model_card import ModelCard, read_card
 def inspect_command(file: Path, as_json: bool) -> None:
     """Show what a GGUF file's context plan is and where it runs.
 
-    And how the file was made, and the memory that it takes: the table is what the contexts of `ask` and `chat`
+    And how the file was made, and the memory that it takes: the table is what contexts of `ask` and `chat`
     would hold. No weight is read for it.
     """
     words = read_model_words(file)
