@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--target-length", type=int, help="of stream (default: the train length)")
     add("--times", type=int, default=10, help="of stream: target lengths that are read (default: 10)")
-    add("--gigabytes", type=float, default=6.0, help="of bake: the size of the file (default: 6)")
+    add("--gigabytes", type=float, default=4.0, help="of bake: the size of the file (default: 4)")
     add("--json", type=Path, metavar="FILE", help="write every measured number there")
     add("--page", action="store_true", help="put the tables into docs/benchmarks.md")
     return parser

@@ -27,6 +27,7 @@ def test_every_command_is_run_in_every_round(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(baking, "TIMES_OF_COPY", 1e9)  # no time is judged here
+    monkeypatch.setattr(baking, "PAUSE_SECONDS", 0.0)
     options = ("--gigabytes", 0.002, "--pairs", 1, "--model", tiny_llama, "--json", tmp_path / "out.json")
     monkeypatch.setattr(sys, "argv", ["bench.py", "bake", *map(str, options)])
     assert run_main(bench.main) == 0

@@ -37,6 +37,9 @@ _BLOCK = 1 << 26  # bytes of a tensor
 _TOKENS = 150_000  # a vocabulary of the size that models have
 _SMALL = 1 << 20
 _POLL_SECONDS = 0.005
+PAUSE_SECONDS = 3.0
+"""Before every run: a virtual machine gives freed memory back to its host after a moment, and who comes first
+after that pays for fetching it again."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,12 +115,13 @@ def _read(path: Path) -> None:
 
 
 def _run(command: list[str], remove: Path | None = None) -> Took:
-    """Run a command on a quiet disk, and watch its memory.
+    """Run a command on a quiet disk after a pause, and watch its memory.
 
     Raises:
         ProvisionError: it failed.
     """
     os.sync()
+    time.sleep(PAUSE_SECONDS)
     started = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     peak = 0
