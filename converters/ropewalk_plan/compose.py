@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from itertools import combinations
 
 from ropewalk_plan.methods import METHODS, Aspect, Extension, MethodInfo, OptionInfo, OptionValue, PlanPart
-from ropewalk_plan.options_text import KEPT, read_options, tell_options
+from ropewalk_plan.options_text import is_kept, tell_options
 from ropewalk_plan.plan import ContextPlan, PlanError, PositionKind, PositionMap
 from ropewalk_plan.rope_spec import RopeSpec
 
@@ -99,7 +99,7 @@ def finetuning_notes(plan: ContextPlan) -> tuple[str, ...]:
 
     None for a method that is the model's own, kept from its checkpoint.
     """
-    if KEPT in read_options(plan.options):
+    if is_kept(plan):
         return ()
     return tuple(
         f"{info.name} needs a model fine-tuned with it to be good at scale {plan.scale:g}: {info.tuning}."

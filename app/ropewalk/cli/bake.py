@@ -76,7 +76,7 @@ def _print(result: BakeResult, checked: bool) -> None:
             ("baked", str(result.target)),
             *plan_lines(result.plan),
             ("native", f"{'yes' if result.native else 'no'}: {result.native_reason}"),
-            ("runs in", where_it_runs(result.native)),
+            ("runs in", where_it_runs(result.plan, result.native)),
             *([("weights", "every byte is the source's")] if checked else []),
             *(("note", note) for note in result.notes),
             ("next", f"ropewalk chat {shlex.quote(str(result.target))} YOUR_TEXT.txt"),

@@ -31,6 +31,7 @@ from ropewalk_convert.huggingface import (
     convert,
 )
 from ropewalk_convert.quantization import Quantization
+from ropewalk_plan.checkpoint_method import NONE
 
 
 @click.command("convert")
@@ -84,7 +85,7 @@ def convert_command(
     if as_json:
         print_json(_as_json(checkpoint, result))
     else:
-        _print(result)
+        _print(result, choice.method)
 
 
 def _checkpoint(source: str, revision: str | None, wanted: Conversion, report: ProgressReport) -> Checkpoint:
@@ -100,7 +101,7 @@ def _checkpoint(source: str, revision: str | None, wanted: Conversion, report: P
                 f"--revision is for repositories, and {source} is a folder here; leave it out",
                 click.get_current_context(),
             )
-        return Checkpoint(path, path.resolve().name)
+        return Checkpoint(path, _folder_name(path))
     if path.is_file():
         remedy = "`ropewalk bake` extends GGUF files" if path.suffix == ".gguf" else "name its folder"
         raise InputFileError(f"{source} is a file and no checkpoint's folder; {remedy}")
@@ -134,6 +135,12 @@ def _repository_of(source: str) -> str:
     return name if address.scheme in ("http", "https") and is_repo_name(name) else ""
 
 
+def _folder_name(path: Path) -> str:
+    """What the person calls the folder, which may be a link; its own name where that is none."""
+    name = path.absolute().name
+    return path.resolve().name if name in ("", "..") else name
+
+
 def _as_json(checkpoint: Checkpoint, result: ConvertResult) -> dict[str, Any]:
     baked = result.baked
     return {
@@ -149,14 +156,14 @@ def _as_json(checkpoint: Checkpoint, result: ConvertResult) -> dict[str, Any]:
     }
 
 
-def _print(result: ConvertResult) -> None:
+def _print(result: ConvertResult, method: str) -> None:
     baked = result.baked
     target = baked.target
     print_facts(
         [
             ("converted", f"{target} ({size(target.stat().st_size)})"),
             ("architecture", result.architecture),
-            *_plan_lines(result),
+            *_plan_lines(result, method),
             *(("note", note) for note in baked.notes),
             *(("warning", warning) for warning in result.warnings),
             *(
@@ -168,17 +175,23 @@ def _print(result: ConvertResult) -> None:
     )
 
 
-def _plan_lines(result: ConvertResult) -> list[tuple[str, str]]:
+def _plan_lines(result: ConvertResult, method: str) -> list[tuple[str, str]]:
     baked = result.baked
     if baked.plan is None:
-        why = (
-            "llama.cpp's own keys say how this model rotates"
-            if result.rotates
-            else "this model does not rotate, and runs in llama.cpp, not in Ropewalk"
-        )
-        return [("context", count(result.context_length, "token")), ("plan", f"none: {why}")]
+        return [
+            ("context", count(result.context_length, "token")),
+            ("plan", f"none: {_why_no_plan(result, method)}"),
+        ]
     return [
         *plan_lines(baked.plan),
         ("native", f"{'yes' if baked.native else 'no'}: {baked.native_reason}"),
-        ("runs in", where_it_runs(baked.native)),
+        ("runs in", where_it_runs(baked.plan, baked.native)),
     ]
+
+
+def _why_no_plan(result: ConvertResult, method: str) -> str:
+    if not result.rotates:
+        return "this model does not rotate, and runs in llama.cpp, not in Ropewalk"
+    if method == NONE:
+        return "as asked for; the file says what llama.cpp's converter writes"
+    return "llama.cpp's own keys say how this model rotates"

@@ -60,7 +60,7 @@ def _report(file: Path, model: ModelDescription, result: IdentityResult | None) 
     if model.plan is None:
         lines.append(("train length", count(model.train_length, "token")))
     else:
-        lines += [*plan_lines(model.plan), ("runs in", where_it_runs(model.native))]
+        lines += [*plan_lines(model.plan), ("runs in", where_it_runs(model.plan, model.native))]
     return IdentityReport(
         lines=[*lines, ("check", verdict)],
         as_json={

@@ -86,7 +86,7 @@ def _lines(file: Path, words: ModelWords) -> list[tuple[str, str]]:
         *lines,
         *plan_lines(stored.plan),
         ("native", f"{'yes' if stored.native else 'no'}: {stored.native_reason}"),
-        ("runs in", where_it_runs(stored.native)),
+        ("runs in", where_it_runs(stored.plan, stored.native)),
     ]
 
 

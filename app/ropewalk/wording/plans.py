@@ -6,6 +6,7 @@ from typing import Any
 
 from ropewalk.wording.quantities import count, ranges, short_length
 from ropewalk_plan import ContextPlan, PositionKind
+from ropewalk_plan.options_text import is_kept
 from ropewalk_plan.streaming import stream_block
 
 _MICRO_BATCH = 512  # as the engine has it
@@ -19,10 +20,12 @@ def badge(plan: ContextPlan | None, train_length: int) -> str:
     return f"{plan.method} {short_length(plan.train_length)} → {short_length(plan.target_length)}"
 
 
-def where_it_runs(native: bool) -> str:
+def where_it_runs(plan: ContextPlan, native: bool) -> str:
     """What a plan being native or not means for the person who has the file."""
     if native:
         return "stock llama.cpp, Ollama and LM Studio, extended"
+    if is_kept(plan):  # llama.cpp's converter may have said a part of it
+        return "the patched library; elsewhere with as much of it as llama.cpp's own keys say"
     return "the patched library; elsewhere unextended, and right up to the train length"
 
 
