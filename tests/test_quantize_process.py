@@ -51,7 +51,8 @@ def children_of(pid: int) -> list[int]:
 
 
 def test_ctrl_c_ends_it_and_leaves_nothing(model: TinyModel, imatrix: Path, tmp_path: Path) -> None:
-    out, seen = tmp_path / "out.gguf", []
+    out = tmp_path / "out.gguf"
+    seen: list[int] = []
     others = children_of(os.getpid())  # of other tests
 
     def interrupt(done: int, total: int) -> None:
