@@ -11,6 +11,7 @@ import pytest
 from cli_running import CommandLine
 from ropewalk_convert.bake import write_planned
 from ropewalk_convert.model_card import ModelCard
+from ropewalk_plan import GgufHeader, make_plan, rope_spec_from_gguf
 
 METHOD = ("--method", "dprope+logn", "--target-length", "256")
 
@@ -51,12 +52,15 @@ def test_sources_that_hold_nothing_to_give_back(
     ropewalk: CommandLine, tiny_llama: Path, baked: Path, tmp_path: Path
 ) -> None:
     card = ModelCard("1.0", "convert", "someone/model")
-    write_planned(tiny_llama, tmp_path / "converted.gguf", None, card=card, undo=False, force=False)
+    plan = make_plan(rope_spec_from_gguf(GgufHeader.read(tiny_llama)), "yarn", 256)
+    write_planned(tiny_llama, tmp_path / "converted.gguf", plan, card=card, undo=False, force=False)
+    write_planned(tiny_llama, tmp_path / "plain.gguf", None, card=card, undo=False, force=False)
     (tmp_path / "short.gguf").write_bytes(baked.read_bytes()[:-1000])
     before = sorted(tmp_path.iterdir())
     for source, words in (
         (tiny_llama, "carries no plan"),
         (tmp_path / "converted.gguf", "convert it again with --method none"),
+        (tmp_path / "plain.gguf", "carries no plan"),
         (tmp_path / "short.gguf", "cut short"),
         (tmp_path / "missing.gguf", "does not exist"),
     ):
