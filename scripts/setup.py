@@ -21,7 +21,7 @@ def main() -> int:
     """Set this checkout up as the arguments say."""
     parser = argparse.ArgumentParser(prog="./scripts/setup", description=_DESCRIPTION)
     parser.add_argument(
-        "extras", metavar="EXTRA", nargs="*", help="optional dependencies to install too: convert, dev, oracle, plot"
+        "extras", metavar="EXTRA", nargs="*", help="optional dependencies: convert, dev, oracle, plot"
     )
     parser.add_argument("--model", action="store_true", help="fetch the demo model as well")
     parser.add_argument(
