@@ -49,21 +49,21 @@ def remove_leftovers(target: Path) -> None:
                     _remove_if_left(path)
 
 
-def is_held(path: Path) -> bool:
-    """Whether a process that still runs has marked the file; without locks that cannot be told: it has not.
+def is_held(path: Path) -> bool | None:
+    """Whether a process that still runs has marked the file; None where there are no locks to tell it.
 
     Raises:
         OSError: it cannot be opened.
     """
     if fcntl is None:
-        return False
+        return None
     descriptor = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     except OSError:  # a file system without locks
-        return False
+        return None
     finally:
         os.close(descriptor)
     return False
@@ -78,15 +78,5 @@ def _remove_if_left(path: Path) -> None:
 
 
 def _is_left(path: Path, age: float) -> bool:
-    if fcntl is None:
-        return age > _ABANDONED_SECONDS
-    descriptor = os.open(path, os.O_RDWR)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks
-        return age > _ABANDONED_SECONDS
-    finally:
-        os.close(descriptor)
-    return True
+    held = is_held(path)
+    return age > _ABANDONED_SECONDS if held is None else not held

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 import click
 
-from ropewalk.cli.method_options import by_name
-from ropewalk.cli.token_count import TokenCount
+from ropewalk.cli.method_options import add_method_options, by_name
 
 Verb = Callable[..., None]
 
@@ -59,32 +58,10 @@ def checkpoint_options(verb: Verb) -> Verb:
             )
         verb(choice=choice, **others)
 
-    decorated: Verb = with_choice
-    for option in (
-        click.option(
-            "--method-option",
-            metavar="NAME=VALUE",
-            multiple=True,
-            help="An option of the method; may be repeated.",
-        ),
-        click.option(
-            "--target-length",
-            metavar="TOKENS",
-            type=TokenCount(),
-            help="Context length to reach [default: the checkpoint's own].",
-        ),
-        click.option(
-            "--train-length",
-            metavar="TOKENS",
-            type=TokenCount(),
-            help="Context length trained on before any extension [default: the checkpoint's].",
-        ),
-        click.option(
-            "--method",
-            metavar="METHOD",
-            default="keep",
-            help="keep: the checkpoint's own (the default); none; or a method, several joined by +.",
-        ),
-    ):
-        decorated = option(decorated)
-    return decorated
+    return add_method_options(
+        with_choice,
+        method="keep: the checkpoint's own (the default); none; or a method, several joined by +.",
+        target_length="Context length to reach [default: the checkpoint's own].",
+        train_length="Context length trained on before any extension [default: the checkpoint's].",
+        default="keep",
+    )

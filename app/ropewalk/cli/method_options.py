@@ -58,8 +58,35 @@ def _with_choice(verb: Verb, *, required: bool) -> Verb:
             raise click.UsageError(f"Missing option '{missing}'", click.get_current_context())
         verb(choice=choice, **others)
 
-    decorated: Verb = with_choice
     without_baking = "" if required else " Tried without baking it."
+    return add_method_options(
+        with_choice,
+        method=f"The method; several that compose are joined by +.{without_baking}",
+        target_length="Context length to reach.",
+        train_length="Context length trained on [default: the file's].",
+        required=required,
+    )
+
+
+def add_method_options(
+    verb: Verb,
+    *,
+    method: str,
+    target_length: str,
+    train_length: str,
+    required: bool = False,
+    default: str | None = None,
+) -> Verb:
+    """Give a verb the four options as they are written; it makes a choice of them.
+
+    Args:
+        verb: takes `method`, `target_length`, `train_length` and `method_option`.
+        method: the help of --method.
+        target_length: that of --target-length.
+        train_length: that of --train-length.
+        required: whether method and target length must be given.
+        default: the method where none is named.
+    """
     for option in (
         click.option(
             "--method-option",
@@ -68,27 +95,13 @@ def _with_choice(verb: Verb, *, required: bool) -> Verb:
             help="An option of the method; may be repeated.",
         ),
         click.option(
-            "--target-length",
-            metavar="TOKENS",
-            type=TokenCount(),
-            required=required,
-            help="Context length to reach.",
+            "--target-length", metavar="TOKENS", type=TokenCount(), required=required, help=target_length
         ),
-        click.option(
-            "--train-length",
-            metavar="TOKENS",
-            type=TokenCount(),
-            help="Context length trained on [default: the file's].",
-        ),
-        click.option(
-            "--method",
-            metavar="METHOD",
-            required=required,
-            help=f"The method; several that compose are joined by +.{without_baking}",
-        ),
+        click.option("--train-length", metavar="TOKENS", type=TokenCount(), help=train_length),
+        click.option("--method", metavar="METHOD", required=required, default=default, help=method),
     ):
-        decorated = option(decorated)
-    return decorated
+        verb = option(verb)
+    return verb
 
 
 def by_name(assignments: tuple[str, ...]) -> dict[str, str]:

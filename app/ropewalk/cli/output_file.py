@@ -11,7 +11,7 @@ output_option = click.option(
     "--output",
     metavar="OUT",
     type=click.Path(path_type=Path),
-    help="The file to write, if not given after IN.",
+    help="The file to write, if not given as an argument.",
 )
 
 

@@ -27,7 +27,7 @@ _OPTIONS = (
         help="An importance matrix for the quantizer, as llama-imatrix writes them.",
     ),
     click.option(
-        "--keep-output-tensor", is_flag=True, help="Leave the output tensor in 16 bits (output.weight)."
+        "--keep-output-tensor", is_flag=True, help="Leave the output tensor unquantized (output.weight)."
     ),
     click.option("--output-tensor-type", metavar="TYPE", help="Another type for the output tensor."),
     click.option("--token-embedding-type", metavar="TYPE", help="Another type for the token embeddings."),
