@@ -22,6 +22,7 @@ from ropewalk.backend import context_plan
 from ropewalk_convert import converter, huggingface
 from shared_converter import share_converter
 from tiny_checkpoints import TRAIN_LENGTH, write_checkpoint
+from tiny_models import write_tiny_model
 from transformers_oracle import oracle_module
 
 REPO = "somebody/Tiny-Model"
@@ -402,6 +403,17 @@ class TestWithoutTheConverter:
         assert outcome.exit_code == 0, outcome
         assert "none: this model does not rotate" in outcome.stdout
         assert "ropewalk chat" not in outcome.stdout, "which cannot run it"
+
+    def test_a_model_that_rotates_and_does_not_say_how_far(
+        self, ropewalk: CommandLine, still: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Nothing to keep is not the same as no rotation."""
+        plain = write_tiny_model(out.with_name("plain.gguf")).path
+        monkeypatch.setenv(CONVERTED, str(plain))
+        outcome = ropewalk("convert", still, out)
+        assert outcome.exit_code == 0, outcome
+        assert "none: llama.cpp's own keys say how this model rotates" in outcome.stdout
+        assert "ropewalk chat" in outcome.stdout
 
     def test_what_vanishes_is_not_called_by_its_hidden_name(
         self, ropewalk: CommandLine, still: Path, out: Path, monkeypatch: pytest.MonkeyPatch

@@ -102,7 +102,7 @@ class ConvertResult:
         architecture: GGUF's name of the model's.
         context_length: tokens that the file says it is for, its plan included.
         warnings: what the quantizer remarked, in sentences.
-        rotates: False for a model without rotary positions, as far as it was asked.
+        rotates: False for a model that Ropewalk cannot read a rotation of.
     """
 
     baked: BakeResult
@@ -236,8 +236,7 @@ def convert(
                 progress=progress,
             )
         ready.unlink()  # here, because an interrupt in what ends the block would leave it
-    rotates = own is not None or wanted.method != KEEP
-    return _result(baked, warnings, rotates=rotates)
+    return _result(baked, warnings)
 
 
 def _read_back(checkpoint: Checkpoint, converted: Path) -> GgufHeader:
@@ -367,7 +366,13 @@ def _card(checkpoint: Checkpoint) -> ModelCard:
     )
 
 
-def _result(baked: BakeResult, warnings: tuple[str, ...], *, rotates: bool) -> ConvertResult:
-    facts = model_facts_from_gguf(GgufHeader.read(baked.target))
+def _result(baked: BakeResult, warnings: tuple[str, ...]) -> ConvertResult:
+    header = GgufHeader.read(baked.target)
+    facts = model_facts_from_gguf(header)
     length = facts.context_length if baked.plan is None else baked.plan.target_length
+    try:
+        rope_spec_from_gguf(header)
+        rotates = True
+    except PlanError:
+        rotates = False
     return ConvertResult(baked, facts.architecture, length, warnings, rotates)
