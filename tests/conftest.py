@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
 REAL_MODEL = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
-# a shell that starts the tests in the background has Ctrl-C ignored, and every process below inherits that
+# a shell that starts the tests in the background has Ctrl-C ignored, nohup a closed terminal, and every
+# process below inherits that
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
