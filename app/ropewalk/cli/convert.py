@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,7 +24,6 @@ from ropewalk_convert.huggingface import (
     Checkpoint,
     Conversion,
     ConvertResult,
-    Progress,
     check_source,
     convert,
 )
@@ -73,15 +70,11 @@ def convert_command(
         options=choice.options,
         quantization=quantization,
     )
-
-    @contextmanager
-    def step(label: str) -> Iterator[Progress]:
-        with report.step(label, Bytes()) as update:
-            yield update
-
     path = one_target(target, output)
     checkpoint = _checkpoint(source, revision, wanted, report)
-    result = convert(checkpoint, path, wanted, force=force, check=check, step=step)
+    result = convert(
+        checkpoint, path, wanted, force=force, check=check, step=lambda label: report.step(label, Bytes())
+    )
     if as_json:
         print_json(_as_json(checkpoint, result))
     else:
