@@ -87,6 +87,8 @@ class GenerationResult:
         seconds: from the request to the last token.
         reason: `stop` at an end token, `length` at the most tokens asked for or a full context, `cancelled`.
         token_ids: the tokens generated.
+        drafted: tokens that were guessed by prompt lookup and computed together with those before them.
+        accepted: how many of them the model chose itself, and so became the answer's.
     """
 
     text: str
@@ -94,6 +96,8 @@ class GenerationResult:
     seconds: float
     reason: Literal["stop", "length", "cancelled"]
     token_ids: tuple[int, ...] = ()
+    drafted: int = 0
+    accepted: int = 0
 
 
 @dataclass(frozen=True)
@@ -109,3 +113,52 @@ class IdentityResult:
     max_difference: float
     bit_identical: bool
     n_tokens: int
+
+
+@dataclass(frozen=True)
+class SavedState:
+    """What a file with the keys and values of a sequence holds: needed to read it back.
+
+    Attributes:
+        tokens: those of the sequence, position by position.
+        n_bytes: the file's size.
+        block_bytes: size of the blocks that the checksums are of; the last may be shorter.
+        checksums: of each block, XXH3-128 as hexadecimal digits.
+    """
+
+    tokens: tuple[int, ...]
+    n_bytes: int
+    block_bytes: int
+    checksums: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class DeviceMemory:
+    """What a loaded model takes on one device, in bytes.
+
+    Attributes:
+        device: ggml's name of it: `CPU`, `CUDA0`.
+        weights: of the model.
+        cache: keys and values, all that the context has room for.
+        compute: working memory of the computation.
+        free: what is free there now.
+    """
+
+    device: str
+    weights: int
+    cache: int
+    compute: int
+    free: int
+
+
+@dataclass(frozen=True)
+class MemoryUse:
+    """What a model process takes.
+
+    Attributes:
+        devices: by device.
+        resident: bytes of the process in this machine's memory; None where the system does not say.
+    """
+
+    devices: tuple[DeviceMemory, ...]
+    resident: int | None
