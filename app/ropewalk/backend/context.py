@@ -66,6 +66,7 @@ class ContextParams:
         flash_attention: `auto` is off where only the CPU computes (measured slower there) unless the
             KV type needs it, else llama.cpp's own choice.
         kv_type: a name in `KV_TYPES`, for keys and values.
+        n_sequences: texts held side by side, which share the room for `n_ctx` tokens.
     """
 
     n_ctx: int
@@ -75,6 +76,7 @@ class ContextParams:
     threads: int | None = None
     flash_attention: FlashAttention = "auto"
     kv_type: str = "f16"
+    n_sequences: int = 1
 
 
 @dataclass(frozen=True)

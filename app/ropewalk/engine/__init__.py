@@ -17,14 +17,18 @@ from ropewalk.engine.errors import (
     LibraryNotPatched,
     ModelLoadError,
     PromptTooLong,
+    StateRefused,
 )
 from ropewalk.engine.options import EngineOptions
 from ropewalk.engine.results import (
+    DeviceMemory,
     GenerationResult,
     IdentityResult,
+    MemoryUse,
     ModelDescription,
     Piece,
     PrefillResult,
+    SavedState,
 )
 from ropewalk.engine.sampling import GREEDY, SamplingOptions
 
@@ -32,6 +36,7 @@ __all__ = [
     "GREEDY",
     "Cancelled",
     "ChatTemplateError",
+    "DeviceMemory",
     "DoesNotFitError",
     "Engine",
     "EngineBusy",
@@ -44,6 +49,7 @@ __all__ = [
     "IdentityResult",
     "LibraryNotPatched",
     "LibraryNotPatchedError",
+    "MemoryUse",
     "ModelDescription",
     "ModelLoadError",
     "Piece",
@@ -51,4 +57,6 @@ __all__ = [
     "PromptTooLong",
     "RpcAddress",
     "SamplingOptions",
+    "SavedState",
+    "StateRefused",
 ]

@@ -177,6 +177,7 @@ class _Server:
                         max_tokens=request.max_tokens,
                         sampling=request.sampling,
                         stop_at_eog=request.stop_at_eog,
+                        draft=request.draft,
                         on_piece=lambda piece: self._send(PieceMade(number, piece)),
                     ),
                 )

@@ -49,6 +49,10 @@ class Cancelled(EngineError):
     """`Engine.cancel` stopped a request that has no result when it is stopped (loading)."""
 
 
+class StateRefused(EngineError):
+    """A file of keys and values that cannot be read back: damaged, or of another model, plan or library."""
+
+
 class EngineBusy(EngineError):
     """Another request is running, or a generation has been neither read to its end nor closed."""
 

@@ -46,6 +46,7 @@ def generate(
     sampling: SamplingOptions,
     stop_at_eog: bool,
     on_piece: Callable[[Piece], None],
+    draft: int | None = None,
 ) -> GenerationResult:
     """Goes on from what the sequence has read last.
 

@@ -86,6 +86,8 @@ class Generate(Request):
     max_tokens: int
     sampling: SamplingOptions
     stop_at_eog: bool
+    draft: int | None = None
+    sequence: int = 0
 
 
 @dataclass(frozen=True)

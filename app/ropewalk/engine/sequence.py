@@ -57,9 +57,9 @@ class TokenSequence:
         """
         start = time.perf_counter()
         self._require_readable(prompt)
-        kept = self._roll_back_to(min(common_prefix(self.tokens, prompt), len(prompt) - 1))
+        kept = self.roll_back_to(min(common_prefix(self.tokens, prompt), len(prompt) - 1))
         if not self.context.reserve(len(prompt)):
-            kept = self._roll_back_to(0)
+            kept = self.roll_back_to(0)
             self.context.reserve(len(prompt))
         on_progress(kept, len(prompt))
         status = DecodeStatus.DONE
@@ -83,20 +83,25 @@ class TokenSequence:
         self.tokens = list(held.tokens) if self.context.restore(held.state) else []
         self.has_logits = False
 
-    def append(self, tokens: Sequence[int]) -> DecodeStatus:
-        """Computes further tokens, at most a batch; when stopped, those that were finished remain held."""
+    def append(self, tokens: Sequence[int], *, all_logits: bool = False) -> DecodeStatus:
+        """Computes further tokens, at most a batch; when stopped, those that were finished remain held.
+
+        Args:
+            tokens: those that follow.
+            all_logits: keep the logits of each, not only of the last.
+        """
         self.has_logits = False
         if self._should_stop():
             return DecodeStatus.ABORTED
         before = len(self.tokens)
         try:
-            status = self.context.decode(tokens)
+            status = self.context.decode(tokens, all_logits=all_logits)
         finally:  # after an abort or a failure, part of them may be there
             self.tokens += tokens[: self.context.length - before]
         self.has_logits = status is DecodeStatus.DONE
         return status
 
-    def _roll_back_to(self, length: int) -> int:
+    def roll_back_to(self, length: int) -> int:
         """Forgets what lies beyond `length`, or all where the model's memory cannot; returns what is left."""
         if length < len(self.tokens) and not self.context.remove_from(length):
             self.context.clear()

@@ -52,7 +52,10 @@ class Worker:
             return not self._should_stop()
 
         self._model = Model.load(
-            path, gpu_layers=options.gpu_layers, rpc_servers=options.rpc_servers, on_progress=progress
+            path,
+            gpu_layers=-1 if options.gpu_layers is None else options.gpu_layers,
+            rpc_servers=options.rpc_servers,
+            on_progress=progress,
         )
         try:
             if options.plan is not None:
@@ -103,6 +106,7 @@ class Worker:
         max_tokens: int,
         sampling: SamplingOptions,
         stop_at_eog: bool,
+        draft: int | None,
         on_piece: Callable[[Piece], None],
     ) -> GenerationResult:
         """Answers the prompt read last."""
@@ -111,6 +115,7 @@ class Worker:
             max_tokens=max_tokens,
             sampling=sampling,
             stop_at_eog=stop_at_eog,
+            draft=draft,
             on_piece=on_piece,
         )
 
