@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ropewalk.documents import DocumentError, decode_text, read_text_document
+from ropewalk.documents import DocumentError, read_documents
+from ropewalk.documents.document import Reading, Source
+from ropewalk.documents.text import decode, read_text
+
+
+def text_of(data: bytes, name: str) -> str:
+    reading: Reading = read_text(Source(name, data), lambda _done, _total: None)
+    return "".join(piece.text for piece in reading.pieces)
+
 
 GREETING = "Grüße aus Łódź – “naïve” café.\n"
 
@@ -25,31 +33,31 @@ GREETING = "Grüße aus Łódź – “naïve” café.\n"
     ],
 )
 def test_unicode_is_read_without_a_notice(data: bytes, encoding: str) -> None:
-    document = decode_text(data, "letter.txt")
+    document = decode(data, "letter.txt")
     assert (document.text, document.encoding, document.notice) == (GREETING, encoding, None)
 
 
 def test_windows_1252_is_read_with_a_notice() -> None:
-    document = decode_text(b"caf\xe9 \x93quoted\x94 costs 5 \x80\n", "menu.txt")
+    document = decode(b"caf\xe9 \x93quoted\x94 costs 5 \x80\n", "menu.txt")
     assert document.text == "café “quoted” costs 5 €\n"
     assert document.encoding == "Windows-1252"
     assert document.notice is not None and "menu.txt" in document.notice and "Windows-1252" in document.notice
 
 
 def test_bytes_that_windows_1252_lacks_are_latin_1() -> None:
-    document = decode_text(b"caf\xe9 \x81 na\xefve", "menu.txt")
+    document = decode(b"caf\xe9 \x81 na\xefve", "menu.txt")
     assert (document.text, document.encoding) == ("café \x81 naïve", "Latin-1")
 
 
 def test_utf8_cut_in_a_character_stays_utf8() -> None:
-    document = decode_text(("žluťoučký kůň " * 20).encode("utf-8")[:-2], "kun.txt")
+    document = decode(("žluťoučký kůň " * 20).encode("utf-8")[:-2], "kun.txt")
     assert document.encoding == "UTF-8"
     assert document.text.startswith("žluťoučký kůň ")
     assert document.notice is not None and "1 damaged" in document.notice
 
 
 def test_line_ends_become_newlines() -> None:
-    assert decode_text(b"a\r\nb\rc\n", "x").text == "a\nb\nc\n"
+    assert text_of(b"a\r\nb\rc\n", "x") == "a\nb\nc\n"
 
 
 @pytest.mark.parametrize(
@@ -66,7 +74,7 @@ def test_line_ends_become_newlines() -> None:
 )
 def test_what_is_no_text_is_refused_by_name(data: bytes, word: str) -> None:
     with pytest.raises(DocumentError, match=word) as caught:
-        decode_text(data, "thing.bin")
+        text_of(data, "thing.bin")
     assert "thing.bin" in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -75,13 +83,13 @@ def test_what_is_no_text_is_refused_by_name(data: bytes, word: str) -> None:
 def test_any_utf8_text_comes_back(text: str) -> None:
     if text.startswith("\ufeff") or text.startswith("%PDF-"):
         return
-    assert decode_text(text.encode("utf-8"), "x").text == text
+    assert text_of(text.encode("utf-8"), "x") == text
 
 
 @given(st.binary())
 def test_any_bytes_are_text_or_refused(data: bytes) -> None:
     try:
-        assert decode_text(data, "x").text.strip()
+        assert text_of(data, "x").strip()
     except DocumentError as error:
         assert str(error).startswith("x ")
 
@@ -89,10 +97,10 @@ def test_any_bytes_are_text_or_refused(data: bytes) -> None:
 def test_files(tmp_path: Path) -> None:
     path = tmp_path / "letter.txt"
     path.write_bytes(GREETING.encode())
-    assert read_text_document(path).text == GREETING
+    assert read_documents([str(path)]).text == GREETING
     with pytest.raises(DocumentError, match=r"missing\.txt: no such file"):
-        read_text_document(tmp_path / "missing.txt")
+        read_documents([str(tmp_path / "missing.txt")])
     with pytest.raises(DocumentError, match="is a directory"):
-        read_text_document(tmp_path)
+        read_documents([str(tmp_path)])
     with pytest.raises(DocumentError, match="cannot be read"):
-        read_text_document(path / "below.txt")
+        read_documents([str(path / "below.txt")])

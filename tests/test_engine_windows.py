@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ropewalk.documents import decode_text
+from ropewalk.documents import Document
 from ropewalk.engine import Engine, EngineError, EngineOptions, ModelLoadError, SamplingOptions
 from ropewalk.sessions import ReadingSession
 from ropewalk_plan import ContextPlan, GgufHeader, make_plan, rope_spec_from_gguf
@@ -238,7 +238,7 @@ def test_a_session_reads_a_stream_beyond_its_target(
 ) -> None:
     session = ReadingSession(engine, SamplingOptions(temperature=0.0))
     session.load(model.path, dataclasses.replace(OPTIONS, plan=plans["stream"]), lambda _share: None)
-    n_tokens = session.open(decode_text(TEXT.encode() * 20, "rope.txt"))
+    n_tokens = session.open(Document.of_text("rope.txt", TEXT * 20))
     assert n_tokens > 2 * 256
     session.read(lambda _done, _total: None)
     for question in ("what?", "where?"):

@@ -12,7 +12,7 @@ from textual.pilot import Pilot
 from textual.widgets import Input, Label, Markdown
 
 from fake_engine import DPROPE_LIKE, FakeEngine, noting
-from ropewalk.documents import TextDocument
+from ropewalk.documents import Document
 from ropewalk.engine import (
     Cancelled,
     DoesNotFitError,
@@ -28,11 +28,11 @@ from ropewalk.tui.widgets.context_gauge import ContextGauge, gauge_line
 from ropewalk.tui.widgets.notice_line import NoticeLine
 from ropewalk.tui.widgets.transcript import Exchange
 
-STORY = TextDocument("story.txt", "Once upon a time there was a ropewalk. " * 20, "UTF-8")
+STORY = Document.of_text("story.txt", "Once upon a time there was a ropewalk. " * 20)
 SIZES = [(80, 24), (140, 50), (40, 12)]
 
 
-def make_app(engine: FakeEngine, document: TextDocument | None = STORY, max_tokens: int = 200) -> ChatApp:
+def make_app(engine: FakeEngine, document: Document | None = STORY, max_tokens: int = 200) -> ChatApp:
     session = ReadingSession(cast(Any, engine), SamplingOptions())
     return ChatApp(session, Opening(Path("tiny.gguf"), EngineOptions(n_ctx=512), document, max_tokens))
 
@@ -121,7 +121,7 @@ async def test_the_answer_streams() -> None:
 
 async def test_escape_stops_reading_and_the_next_question_reads_the_rest() -> None:
     engine = FakeEngine(respond=lambda prompt: "ok", read_up_to=640)
-    app = make_app(engine, TextDocument("long.txt", "word " * 1500, "UTF-8"))
+    app = make_app(engine, Document.of_text("long.txt", "word " * 1500))
     async with app.run_test() as pilot:
         await until(pilot, lambda: "tokens" in label(app, "#activity-figures"))
         await pilot.press("escape")
@@ -227,7 +227,7 @@ async def test_files_that_cannot_be_read_are_a_sentence(
 
 async def test_a_document_beyond_the_target_length_is_a_sentence_with_remedies() -> None:
     engine = FakeEngine()
-    app = make_app(engine, TextDocument("long.txt", "word " * 6000, "UTF-8"))
+    app = make_app(engine, Document.of_text("long.txt", "word " * 6000))
     async with app.run_test() as pilot:
         await until(pilot, lambda: "4,000" in notice(app))
         assert "--target-length" in notice(app) and "--beyond" in notice(app)
@@ -270,7 +270,7 @@ async def test_leaving_while_loading_is_no_error() -> None:
 
 async def test_leaving_while_reading_stops_the_engine() -> None:
     engine = FakeEngine(read_up_to=64)
-    app = make_app(engine, TextDocument("long.txt", "word " * 3000, "UTF-8"))
+    app = make_app(engine, Document.of_text("long.txt", "word " * 3000))
     async with app.run_test() as pilot:
         await until(pilot, lambda: "tokens" in label(app, "#activity-figures"))
         await pilot.press("ctrl+q")

@@ -12,7 +12,7 @@ from ropewalk.cli.options import RunOptions, answer_options, model_options
 from ropewalk.cli.output import print_json
 from ropewalk.cli.progress import ProgressReport, Tokens
 from ropewalk.cli.running import loaded_model
-from ropewalk.documents import decode_text, read_text_document
+from ropewalk.documents import read_documents
 from ropewalk.engine import GenerationResult, PrefillResult
 from ropewalk.sessions import Conversation, PromptBuilder, answer_room, context_for
 from ropewalk.wording.quantities import clock, count, rate
@@ -41,13 +41,9 @@ def ask_command(
     run: RunOptions,
 ) -> None:
     """Ask one question about a text file (- for standard input), and print the answer as it comes."""
-    document = (
-        decode_text(sys.stdin.buffer.read(), "standard input")
-        if str(file) == "-"
-        else read_text_document(file)
-    )
-    if document.notice:
-        click.echo(f"ropewalk: {document.notice}", err=True)
+    document = read_documents([str(file)], stdin=sys.stdin.buffer)
+    for notice in document.notices:
+        click.echo(f"ropewalk: {notice}", err=True)
     progress = ProgressReport()
     with loaded_model(model, run, progress, choice) as (engine, description):
         prompt = PromptBuilder(engine).prompt(Conversation(document.text), question)

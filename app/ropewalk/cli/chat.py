@@ -10,7 +10,7 @@ import click
 from ropewalk.cli.method_options import MethodChoice, optional_method
 from ropewalk.cli.options import RunOptions, answer_options, model_options
 from ropewalk.cli.running import first_options, require_file
-from ropewalk.documents import read_text_document
+from ropewalk.documents import read_documents
 from ropewalk.engine import Engine
 from ropewalk.sessions import ReadingSession
 from ropewalk.tui import ChatApp, Opening
@@ -35,7 +35,7 @@ def chat_command(
     """Read and question a text file in a full-screen terminal application."""
     require_file(model)
     options = first_options(model, run, choice)
-    document = None if file is None else read_text_document(file)
+    document = None if file is None else read_documents([str(file)])
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise click.UsageError("chat needs a terminal; in a script use ask", click.get_current_context())
     with Engine.start() as engine:

@@ -1,5 +1,6 @@
-"""Files that a person wants read: a file -> its text."""
+"""Files that a person wants read: their text, with where each part of it came from."""
 
-from ropewalk.documents.text import DocumentError, TextDocument, decode_text, read_text_document
+from ropewalk.documents.document import Document, DocumentError, Part, Place
+from ropewalk.documents.reading import read_documents
 
-__all__ = ["DocumentError", "TextDocument", "decode_text", "read_text_document"]
+__all__ = ["Document", "DocumentError", "Part", "Place", "read_documents"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import codecs
 from dataclasses import dataclass
-from pathlib import Path
+
+from ropewalk.documents.document import DocumentError, OnProgress, Piece, Reading, Source
 
 _BYTE_ORDER_MARKS = (  # UTF-32 first: its little-endian mark begins with UTF-16's
     (codecs.BOM_UTF32_LE, "utf-32", "UTF-32"),
@@ -18,64 +19,49 @@ _MAX_CONTROL_SHARE = 0.02
 _REPLACEMENT = "�"
 
 
-class DocumentError(Exception):
-    """A file that cannot be read as a document; the message is a sentence that names it and the remedy."""
-
-
 @dataclass(frozen=True)
-class TextDocument:
-    r"""A document's text.
+class Decoded:
+    """Bytes as text.
 
     Attributes:
-        name: what to call it: the file's name.
-        text: all of it, line ends as `\n`.
+        text: all of it, line ends as they were.
         encoding: the encoding it was in.
         notice: what the person should know about how it was read, a sentence; None if nothing.
     """
 
-    name: str
     text: str
     encoding: str
     notice: str | None = None
 
 
-def read_text_document(path: Path) -> TextDocument:
-    """Read a text file.
+def read_text(source: Source, on_progress: OnProgress) -> Reading:
+    """Read plain text, as it is written.
 
     Raises:
-        DocumentError: it is missing, unreadable, a directory, binary or empty.
+        DocumentError: it is binary or empty, or damaged where its mark says what it must be.
     """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise DocumentError(f"{path}: no such file; check the name.") from None
-    except IsADirectoryError:
-        raise DocumentError(f"{path} is a directory; name a text file in it.") from None
-    except PermissionError:
-        raise DocumentError(f"{path} cannot be read; check its permissions (ls -l).") from None
-    except OSError as error:
-        raise DocumentError(f"{path} cannot be read: {error.strerror or error}.") from error
-    return decode_text(data, str(path))
+    decoded = decode(source.data, source.name)
+    text = decoded.text.replace("\r\n", "\n").replace("\r", "\n")
+    if not text.strip():
+        raise DocumentError(f"{source.name} is empty; name a file with text in it.")
+    on_progress(1, 1)
+    return Reading((Piece(text),), () if decoded.notice is None else (decoded.notice,))
 
 
-def decode_text(data: bytes, name: str) -> TextDocument:
-    """Turn a document's bytes into its text.
+def decode(data: bytes, name: str) -> Decoded:
+    """Turn a file's bytes into its text.
 
     A byte order mark decides; without one it is UTF-8 where that fits (a few damaged bytes are replaced),
     else Windows-1252, else Latin-1, with a notice.
 
     Args:
-        data: the whole document.
+        data: the whole file.
         name: what to call it in messages.
 
     Raises:
-        DocumentError: it is binary or empty, or damaged where its mark says what it must be.
+        DocumentError: it is binary, or damaged where its mark says what it must be.
     """
-    text, encoding, notice = _decode(data, name)
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    if not text.strip():
-        raise DocumentError(f"{name} is empty; name a file with text in it.")
-    return TextDocument(name=name, text=text, encoding=encoding, notice=notice)
+    return Decoded(*_decode(data, name))
 
 
 def _decode(data: bytes, name: str) -> tuple[str, str, str | None]:

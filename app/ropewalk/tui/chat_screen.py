@@ -113,8 +113,8 @@ class ChatScreen(Screen[None]):
         name = Path(message.document.name).name
         self.query_one(ModelHeader).show_document(f"{name}, {count(message.tokens, 'token')}")
         self.query_one("#question", Input).placeholder = f"Ask about {name}"
-        if message.document.notice:
-            self.query_one(NoticeLine).say(message.document.notice)
+        if message.document.notices:
+            self.query_one(NoticeLine).say(" ".join(message.document.notices))
 
     def on_reading(self, message: messages.Reading) -> None:
         """Show how much is read."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from textual.message import Message
 from textual.message_pump import MessagePump
 
-from ropewalk.documents import TextDocument, read_text_document
+from ropewalk.documents import Document, read_documents
 from ropewalk.sessions import ReadingSession
 from ropewalk.tui import messages
 from ropewalk.tui.opening import Opening
@@ -38,11 +38,11 @@ class EngineThread:
     def open_file(self, path: Path) -> None:
         """Read a file as a document, then have the model read it."""
         try:
-            self._read(read_text_document(path))
+            self._read(read_documents([str(path)]))
         except Exception as error:
             self._post(messages.Failed(error))
 
-    def read(self, document: TextDocument) -> None:
+    def read(self, document: Document) -> None:
         """Have the model read a document."""
         try:
             self._read(document)
@@ -59,7 +59,7 @@ class EngineThread:
         except Exception as error:
             self._post(messages.Failed(error))
 
-    def _read(self, document: TextDocument) -> None:
+    def _read(self, document: Document) -> None:
         tokens = self._session.open(document)
         self._post(messages.Opened(document, tokens))
         self._post(messages.ReadingEnded(self._session.read(self._tokens_read)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from textual.message import Message
 
-from ropewalk.documents import TextDocument
+from ropewalk.documents import Document
 from ropewalk.engine import GenerationResult, ModelDescription, PrefillResult
 
 
@@ -38,7 +38,7 @@ class LoadFailed(Message):
 class Opened(Message):
     """A document is opened and about to be read."""
 
-    def __init__(self, document: TextDocument, tokens: int) -> None:
+    def __init__(self, document: Document, tokens: int) -> None:
         """Which, and the tokens it makes."""
         super().__init__()
         self.document = document

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ropewalk.documents import TextDocument
+from ropewalk.documents import Document
 from ropewalk.engine import EngineOptions
 
 
@@ -22,5 +22,5 @@ class Opening:
 
     model: Path
     options: EngineOptions
-    document: TextDocument | None
+    document: Document | None
     max_tokens: int
