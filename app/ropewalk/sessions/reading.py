@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from ropewalk.documents import TextDocument
+from ropewalk.documents import Document
 from ropewalk.engine import (
     Engine,
     EngineOptions,
@@ -47,7 +47,7 @@ class ReadingSession:
         self._prefix: list[int] = []
         self._n_ctx = 0
         self.conversation = Conversation()
-        self.document: TextDocument | None = None
+        self.document: Document | None = None
 
     def load(
         self, model: Path, options: EngineOptions, on_progress: Callable[[float], None]
@@ -61,7 +61,7 @@ class ReadingSession:
         self._n_ctx = options.n_ctx
         return self._model
 
-    def open(self, document: TextDocument) -> int:
+    def open(self, document: Document) -> int:
         """Begin a new conversation over a document and return how many tokens it makes.
 
         Raises:
