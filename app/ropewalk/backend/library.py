@@ -19,6 +19,7 @@ __all__ = [
     "DeviceInfo",
     "LibraryInfo",
     "LibraryNotPatchedError",
+    "device_info",
     "ggml",
     "gpu_devices",
     "library_info",
@@ -129,7 +130,8 @@ def require_patched(what: str) -> None:
 def devices() -> tuple[DeviceInfo, ...]:
     """The devices ggml has registered."""
     initialize()
-    return tuple(_device(i) for i in range(ggml("ggml_backend_dev_count", ctypes.c_size_t)()))
+    get = ggml("ggml_backend_dev_get", ctypes.c_void_p, ctypes.c_size_t)
+    return tuple(device_info(get(i)) for i in range(ggml("ggml_backend_dev_count", ctypes.c_size_t)()))
 
 
 def gpu_devices() -> tuple[DeviceInfo, ...]:
@@ -158,8 +160,8 @@ def _patch() -> tuple[str, int, tuple[str, ...]]:
     return (build() or b"").decode("utf-8", "replace"), int(schema()), missing
 
 
-def _device(index: int) -> DeviceInfo:
-    handle = ggml("ggml_backend_dev_get", ctypes.c_void_p, ctypes.c_size_t)(index)
+def device_info(handle: int) -> DeviceInfo:
+    """What a `ggml_backend_dev_t` says of itself, registered with ggml or of an RPC server."""
     free, total = ctypes.c_size_t(), ctypes.c_size_t()
     size_pointer = ctypes.POINTER(ctypes.c_size_t)
     ggml("ggml_backend_dev_memory", None, ctypes.c_void_p, size_pointer, size_pointer)(

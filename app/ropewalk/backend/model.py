@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from llama_cpp import llama_cpp as capi
@@ -17,13 +19,33 @@ from ropewalk_plan.gguf_header import GgufError, GgufHeader
 from ropewalk_plan.metadata import read_plan
 from ropewalk_plan.plan import ContextPlan, PlanError
 
+_ASSIGNED = re.compile(r"load_tensors: layer +\d+ assigned to device ([^,]+),")
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Where a model's layers are.
+
+    Attributes:
+        gpu_layers: as it was asked for; -1 for all.
+        rpc_servers: other machines whose devices hold layers.
+        layer_devices: the device of each layer by ggml's name, and last that of the output.
+        without_weights: whether no weight was read, and nothing allocated.
+    """
+
+    gpu_layers: int
+    rpc_servers: tuple[RpcAddress, ...]
+    layer_devices: tuple[str, ...]
+    without_weights: bool
+
 
 class Model:
     """Loaded weights. Contexts on it must be closed before it is."""
 
-    def __init__(self, header: GgufHeader, handle: int, *, on_gpu: bool) -> None:
+    def __init__(self, header: GgufHeader, handle: int, *, on_gpu: bool, placed: Placed) -> None:
         """Wraps a `llama_model *`; use `load`."""
         self.path = header.path
+        self.placed = placed
         self._header = header
         self.handle: int | None = handle
         self.vocabulary = Vocabulary(capi.llama_model_get_vocab(handle))
@@ -73,20 +95,27 @@ class Model:
             return not cancelled
 
         params.progress_callback = capi.llama_progress_callback(progress)
-        with native_log.fresh() as log:
+        with native_log.fresh() as log, log.collecting(_ASSIGNED) as assigned:
             handle = capi.llama_model_load_from_file(str(path).encode(errors="surrogateescape"), params)
             if not handle:
                 raise (
                     StoppedError(f"loading {path} was stopped") if cancelled else _refusal(path, log.errors())
                 )
         on_gpu = gpu_layers != 0 and (devices is not None or bool(library.gpu_devices()))
-        return cls(header, handle, on_gpu=on_gpu)
+        layer_devices = tuple(match[1] for line in assigned if (match := _ASSIGNED.search(line)))
+        placed = Placed(gpu_layers, tuple(rpc_servers), layer_devices, without_weights)
+        return cls(header, handle, on_gpu=on_gpu, placed=placed)
 
     def close(self) -> None:
         """Frees the weights; harmless when repeated."""
         if self.handle:
             capi.llama_model_free(self.handle)
             self.handle = None
+
+    @property
+    def header(self) -> GgufHeader:
+        """What the file says of itself."""
+        return self._header
 
     def meta(self, key: str) -> object | None:
         """A value of the file's metadata (arrays as lists); None where it has no such key."""

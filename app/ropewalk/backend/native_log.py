@@ -31,6 +31,7 @@ class NativeLog:
         """An empty log."""
         self.echo_errors = False
         self._lines: deque[tuple[int, str]] = deque(maxlen=_CAPACITY)
+        self._collections: list[tuple[re.Pattern[str], list[str]]] = []
         self._partial = ""
         self._level = 0
 
@@ -41,6 +42,9 @@ class NativeLog:
         *whole, self._partial = (self._partial + text).split("\n")
         for line in whole:
             self._lines.append((self._level, line))
+            for wanted, found in self._collections:
+                if wanted.search(line):
+                    found.append(line)
             if self.echo_errors and self._level == _LEVEL_ERROR:
                 print(line, file=sys.stderr, flush=True)
 
@@ -48,6 +52,16 @@ class NativeLog:
         """Forgets what was logged."""
         self._lines.clear()
         self._partial = ""
+
+    @contextmanager
+    def collecting(self, wanted: re.Pattern[str]) -> Iterator[list[str]]:
+        """A list of all lines in which a pattern is found while the block runs, however many others come."""
+        collection = (wanted, list[str]())
+        self._collections.append(collection)
+        try:
+            yield collection[1]
+        finally:
+            self._collections = [other for other in self._collections if other is not collection]
 
     def lines(self) -> list[str]:
         """The last lines, oldest first."""
