@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from ropewalk.documents.document import OnProgress, Reading, Source
+from ropewalk.documents.pdf import is_pdf, read_pdf
 from ropewalk.documents.text import read_text
 
 
@@ -17,7 +18,7 @@ class Format:
     Attributes:
         name: what people call it.
         read: makes text of a file. It is told of its own progress in units of its own (pages, chapters); an
-            error that this callback raises passes through. It raises `DocumentError` for a file that cannot be
+            error that this callback raises passes through. Raises `DocumentError` for a file that cannot be
             read: damaged, encrypted, without text. The library it uses is imported inside of it.
         recognises: whether bytes are of this format, by what they begin with or hold; it never raises. Where
             the bytes do not tell (`never`), the ending decides.
@@ -38,7 +39,7 @@ def never(_data: bytes) -> bool:
 TEXT = Format("text", read_text, never)
 """What everything else is tried as."""
 
-FORMATS: tuple[Format, ...] = ()
+FORMATS: tuple[Format, ...] = (Format("PDF", read_pdf, is_pdf, (".pdf",)),)
 """All but plain text; the first that recognises a file reads it. (name, reader, recognises, endings)"""
 
 
