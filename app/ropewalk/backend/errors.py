@@ -31,6 +31,10 @@ class DecodeError(BackendError):
     """llama.cpp refused or failed to compute a batch."""
 
 
+class ContextFullError(DecodeError):
+    """No cell of the context is free for a batch."""
+
+
 class TemplateError(BackendError):
     """A chat template that cannot be rendered."""
 
@@ -41,6 +45,10 @@ class StoppedError(BackendError):
 
 class PromptTooLongError(BackendError):
     """More tokens than the context has room for."""
+
+
+class StateFileError(BackendError):
+    """A file of saved keys and values that cannot be written, is damaged, or is not for this context."""
 
 
 class MemoryShortageError(BackendError):
