@@ -43,6 +43,11 @@ def available_memory() -> int:
     return available if limit == "max" else min(available, int(limit))
 
 
+def resident_memory() -> int | None:
+    """Bytes of this process that are in memory, mapped weights included; None where the system does not say."""
+    return _field_bytes(Path("/proc/self/status"), "VmRSS:")
+
+
 def _field_bytes(path: Path, name: str) -> int | None:
     """A `name: number kB` line of a /proc file."""
     for line in (_read(path) or "").splitlines():

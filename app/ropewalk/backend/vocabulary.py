@@ -76,9 +76,9 @@ class Vocabulary:
             BackendError: names the first that is not.
         """
         size = self.size
-        for token in tokens:
-            if not 0 <= token < size:
-                raise BackendError(f"{token} is not a token of this model, which has {size:,}")
+        if tokens and not (min(tokens) >= 0 and max(tokens) < size):
+            wrong = next(token for token in tokens if not 0 <= token < size)
+            raise BackendError(f"{wrong} is not a token of this model, which has {size:,}")
 
     def is_end(self, token: int) -> bool:
         """Whether a token ends an answer (end of text, end of turn)."""

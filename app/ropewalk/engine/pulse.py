@@ -1,0 +1,48 @@
+"""Signs of life of a model process: how often its work has moved on, told about every second while it works."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+_SECONDS = 1.0
+
+
+class Pulse:
+    """Counts what moves, and lets a thread of its own tell of it while a request is in work.
+
+    The thread runs while native code does, which has the interpreter's lock released.
+    """
+
+    def __init__(self, tell: Callable[[int], None], seconds: float = _SECONDS) -> None:
+        """Starts the thread, which waits for work.
+
+        Args:
+            tell: told the count, from the thread.
+            seconds: between two signs.
+        """
+        self._tell = tell
+        self._seconds = seconds
+        self._count = 0
+        self._at_work = threading.Event()
+        threading.Thread(target=self._run, name="pulse", daemon=True).start()
+
+    def beat(self) -> None:
+        """Something has moved; from any thread, and where two do at once, one may not be counted."""
+        self._count += 1
+
+    def begin(self) -> None:
+        """A request is in work."""
+        self._at_work.set()
+
+    def end(self) -> None:
+        """None is."""
+        self._at_work.clear()
+
+    def _run(self) -> None:
+        pause = threading.Event()
+        while True:
+            self._at_work.wait()
+            pause.wait(self._seconds)
+            if self._at_work.is_set():
+                self._tell(self._count)
