@@ -38,9 +38,14 @@ class Sampler:
     def _add(self, sampler: int) -> None:
         capi.llama_sampler_chain_add(self._chain, sampler)
 
-    def sample(self, context: Context) -> int:
-        """The next token, from the last row of logits of the context."""
-        return int(capi.llama_sampler_sample(self._chain, context.handle, -1))
+    def sample(self, context: Context, row: int = -1) -> int:
+        """The next token, by one draw; what follows it is drawn next.
+
+        Args:
+            context: with logits.
+            row: of those of its last decode; the last one by default.
+        """
+        return int(capi.llama_sampler_sample(self._chain, context.handle, row))
 
     def __enter__(self) -> Sampler:
         """The sampler itself."""
