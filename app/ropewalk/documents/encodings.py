@@ -1,0 +1,159 @@
+"""In which encoding a text file is: bytes to text."""
+
+from __future__ import annotations
+
+import codecs
+import unicodedata
+from dataclasses import dataclass
+
+from ropewalk.documents.document import DocumentError
+from ropewalk.documents.old_encodings import read_as_old_encoding
+
+_BYTE_ORDER_MARKS = (  # UTF-32 first: its little-endian mark begins with UTF-16's
+    (codecs.BOM_UTF32_LE, "utf-32", "UTF-32"),
+    (codecs.BOM_UTF32_BE, "utf-32", "UTF-32"),
+    (codecs.BOM_UTF8, "utf-8-sig", "UTF-8"),
+    (codecs.BOM_UTF16_LE, "utf-16", "UTF-16"),
+    (codecs.BOM_UTF16_BE, "utf-16", "UTF-16"),
+)
+_MARKLESS = (  # UTF-32 first: its NULs would fit UTF-16 as well
+    ("utf-32-le", "UTF-32 (little-endian)"),
+    ("utf-32-be", "UTF-32 (big-endian)"),
+    ("utf-16-le", "UTF-16 (little-endian)"),
+    ("utf-16-be", "UTF-16 (big-endian)"),
+)
+_TEXT_CONTROLS = frozenset(b"\t\n\v\f\r\x08\x1a\x1b")
+_MAX_CONTROL_SHARE = 0.02
+_MAX_DAMAGED_SHARE = 0.02  # of a text whose byte order mark says what it must be
+_REPLACEMENT = "\ufffd"
+_SAMPLE = 1 << 16
+_ISO_2022_JP = (b"\x1b$B", b"\x1b$@", b"\x1b(J")  # how it turns to Japanese and back: all of it is ASCII
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Bytes as text.
+
+    Attributes:
+        text: all of it, line ends as they were.
+        encoding: the encoding it was in.
+        notice: what the person should know about how it was read, a sentence; None if nothing.
+    """
+
+    text: str
+    encoding: str
+    notice: str | None = None
+
+
+def decode(data: bytes, name: str) -> Decoded:
+    """Turn a file's bytes into its text.
+
+    A byte order mark decides. Without one: UTF-16 or UTF-32 where NULs stand as they do there, UTF-8 where
+    that fits, a few damaged bytes replaced, else the old encoding that looks most like a language.
+
+    Args:
+        data: the whole file.
+        name: what to call it in messages.
+
+    Raises:
+        DocumentError: it is binary, or does not fit what its mark says.
+    """
+    marked = _marked(data, name)
+    if marked is not None:
+        return marked
+    if b"\0" in data:
+        return _without_mark(data, name)
+    refuse_controls(data, name)
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        return _damaged_utf8(data, name) or Decoded(*read_as_old_encoding(data, name))
+    if any(escape in data for escape in _ISO_2022_JP):
+        try:
+            japanese = data.decode("iso2022_jp")
+        except UnicodeDecodeError:
+            return Decoded(text, "UTF-8")
+        return Decoded(japanese, "ISO-2022-JP", f"{name} is not UTF-8; read as ISO-2022-JP.")
+    return Decoded(text, "UTF-8")
+
+
+def refuse_controls(data: bytes, name: str) -> None:
+    """Refuse what holds more control characters than any text does.
+
+    Raises:
+        DocumentError: it does.
+    """
+    controls = sum(data.count(code) for code in range(32) if code not in _TEXT_CONTROLS)
+    if controls > _MAX_CONTROL_SHARE * len(data):
+        raise DocumentError(f"{name} is binary, not text; name a text file.")
+
+
+def _marked(data: bytes, name: str) -> Decoded | None:
+    fitting = [(codec, encoding) for mark, codec, encoding in _BYTE_ORDER_MARKS if data.startswith(mark)]
+    if not fitting:
+        return None
+    codec, encoding = fitting[0]
+    try:
+        return Decoded(data.decode(codec), encoding)
+    except UnicodeDecodeError as error:
+        text = data.decode(codec, errors="replace")
+        n_damaged = text.count(_REPLACEMENT)
+        if n_damaged > _MAX_DAMAGED_SHARE * len(text):
+            raise DocumentError(
+                f"{name} starts as {encoding} but byte {error.start:,} does not fit; save it as UTF-8."
+            ) from None
+        return Decoded(text, encoding, _damage(name, encoding, n_damaged))
+
+
+def _damage(name: str, encoding: str, n_damaged: int) -> str:
+    places = "place" if n_damaged == 1 else "places"
+    return f"{name} has {n_damaged:,} damaged {encoding} {places}, shown as {_REPLACEMENT}."
+
+
+def _damaged_utf8(data: bytes, name: str) -> Decoded | None:
+    text = data.decode("utf-8", errors="replace")
+    n_damaged = text.count(_REPLACEMENT)
+    n_others = len(text) - len(text.encode("ascii", errors="ignore")) - n_damaged
+    return Decoded(text, "UTF-8", _damage(name, "UTF-8", n_damaged)) if n_damaged < n_others else None
+
+
+def _without_mark(data: bytes, name: str) -> Decoded:
+    """Read what has NULs: UTF-16 or UTF-32 without a mark, or no text.
+
+    Raises:
+        DocumentError: it is no text.
+    """
+    best: tuple[int, str, str] | None = None
+    for codec, encoding in _MARKLESS:
+        width = 4 if "32" in codec else 2
+        try:
+            sample = data[:_SAMPLE].decode(codec)
+        except UnicodeDecodeError as error:
+            if len(data) <= _SAMPLE or error.start < _SAMPLE - width:
+                continue
+            sample = data[: error.start].decode(codec)
+        if _looks_written(sample):
+            spaces = sum(character in " \n\r\t" for character in sample)
+            ascii_share = sum(character < "\x80" for character in sample)
+            if best is None or spaces + ascii_share > best[0]:
+                best = spaces + ascii_share, codec, encoding
+    if best is not None:
+        _, codec, encoding = best
+        try:
+            text = data.decode(codec)
+        except UnicodeDecodeError:
+            pass
+        else:
+            if "\0" not in text:
+                return Decoded(text, encoding, f"{name} has no byte order mark; read as {encoding}.")
+    raise DocumentError(f"{name} is binary, not text; name a text file.")
+
+
+def _looks_written(text: str) -> bool:
+    """Whether a text has letters, and nothing that nobody writes: NULs, unassigned characters, controls."""
+    kinds = [unicodedata.category(character) for character in text]
+    strange = sum(
+        kind in ("Cn", "Co", "Cs") or (kind == "Cc" and character not in "\t\n\v\f\r")
+        for kind, character in zip(kinds, text, strict=True)
+    )
+    return strange == 0 and any(kind[0] == "L" for kind in kinds)
