@@ -56,6 +56,10 @@ class VocabularyModel:
             capi.llama_model_free(self.handle)
             self.handle = None
 
+    def meta(self, key: str) -> object | None:
+        """A value of the file's metadata (arrays as lists); None where it has no such key."""
+        return self.header.value(key)
+
     @property
     def architecture(self) -> str:
         """GGUF's `general.architecture`."""
