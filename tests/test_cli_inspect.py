@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from cli_running import Outcome, run_process
 from gguf_files import write_rope_keys
 from ropewalk.backend import kv_sizes_child, library
-from ropewalk.backend.context import ContextParams, cache_bytes
+from ropewalk.backend.context_params import ContextParams
+from ropewalk.backend.estimates import cache_bytes
 from ropewalk.backend.model import Model
 from ropewalk.cli import kv_sizes
 from ropewalk.cli.kv_sizes import KV_TYPES, table_lengths

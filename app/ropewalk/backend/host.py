@@ -43,8 +43,13 @@ def available_memory() -> int:
     return available if limit == "max" else min(available, int(limit))
 
 
+def free_memory() -> int:
+    """Bytes this process may fill beyond what it has filled."""
+    return available_memory() - (_field_bytes(Path("/proc/self/status"), "RssAnon:") or 0)
+
+
 def resident_memory() -> int | None:
-    """Bytes of this process that are in memory, mapped weights included; None where the system does not say."""
+    """Bytes of this process in memory, mapped weights included; None where the system does not say."""
     return _field_bytes(Path("/proc/self/status"), "VmRSS:")
 
 

@@ -12,14 +12,11 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from ropewalk.backend import library
-from ropewalk.backend.context import ContextParams, cache_bytes
+from ropewalk.backend.context_memory import heads_are_blocks
+from ropewalk.backend.context_params import UNQUANTIZED, ContextParams
 from ropewalk.backend.errors import BackendError
+from ropewalk.backend.estimates import cache_bytes
 from ropewalk.backend.model import Model
-
-_BLOCK = 32
-"""Numbers that quantized cache types hold together; heads have to be made of whole blocks."""
-
-_UNQUANTIZED = ("f32", "f16")
 
 Sizes = dict[str, list[int | None]]
 
@@ -71,7 +68,7 @@ def _sizes(model: Model, request: KvRequest) -> Sizes | None:
     """By KV type; None where the library does not tell them for this model."""
     sizes: Sizes = {}
     for kv_type in request["kv_types"]:
-        if kv_type not in _UNQUANTIZED and not _heads_are_blocks(model):
+        if kv_type not in UNQUANTIZED and not heads_are_blocks(model):
             sizes[kv_type] = [None] * len(request["lengths"])
             continue
         told = [cache_bytes(model, ContextParams(n_ctx=n, kv_type=kv_type)) for n in request["lengths"]]
@@ -79,7 +76,3 @@ def _sizes(model: Model, request: KvRequest) -> Sizes | None:
             return None
         sizes[kv_type] = told
     return sizes
-
-
-def _heads_are_blocks(model: Model) -> bool:
-    return model.shape.key_length % _BLOCK == 0 and model.shape.value_length % _BLOCK == 0

@@ -1,19 +1,13 @@
-"""How much memory a model with a context takes, and the refusal when that is more than there is."""
+"""How much memory a context takes, by a formula: where the library cannot be asked, or need not be."""
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ropewalk.backend.errors import MemoryShortageError
-
 _F32, _F16 = 4, 2
-_GIGABYTE = 1e9
 _CONTEXT_STEP = 256
 """llama.cpp rounds context lengths, and the cells of a KV cache, up to a multiple of this."""
-
-_POSITIONS = 2**31
 
 
 @dataclass(frozen=True)
@@ -36,30 +30,17 @@ class ModelShape:
 
 @dataclass(frozen=True)
 class MemoryNeed:
-    """Bytes by what they are for.
+    """What a context takes, in bytes by its length in tokens; neither falls as that grows.
 
     Attributes:
-        weights: the model.
-        fixed: working memory that does not depend on the context length.
-        of_context: KV cache and working memory of a context of so many tokens; it never falls as they grow,
-            and where every layer has a window it does not rise for ever either.
+        cache_bytes: keys and values.
+        working: working memory.
         windowed: whether layers have windows of a plan.
     """
 
-    weights: int
-    fixed: int
-    of_context: Callable[[int], int]
+    cache_bytes: Callable[[int], int]
+    working: Callable[[int], int]
     windowed: bool = False
-
-    def total(self, n_ctx: int) -> int:
-        """Bytes for a context of `n_ctx` tokens."""
-        return self.weights + self.fixed + self.of_context(n_ctx)
-
-    def largest_n_ctx(self, free: int) -> int:
-        """The longest context that fits into `free` bytes, in steps of 256 tokens; at most all positions."""
-        sizes = range(_CONTEXT_STEP, _POSITIONS, _CONTEXT_STEP)
-        n_fitting = bisect_right(sizes, free, key=self.total)
-        return sizes[n_fitting - 1] if n_fitting else 0
 
 
 def cache_cells(n_ctx: int, windows: Sequence[int], sinks: int, n_ubatch: int) -> tuple[int, ...]:
@@ -86,7 +67,6 @@ def full_cache_bytes(shape: ModelShape, n_ctx: int, bytes_per_number: float) -> 
 def memory_need(
     shape: ModelShape,
     *,
-    weights: int,
     cache_bytes: Callable[[int], int],
     cells: Callable[[int], Sequence[int]],
     n_ubatch: int,
@@ -94,7 +74,7 @@ def memory_need(
     flash_attention: bool,
     windowed: bool = False,
 ) -> MemoryNeed:
-    """Estimates what a dense transformer takes in llama.cpp.
+    """Estimates what a context on a dense transformer takes in llama.cpp.
 
     Without flash attention a layer's scores are held whole, `n_head * cells * n_ubatch` F32 numbers: at long
     contexts most of the working memory. Layers follow each other, so that of the widest cache counts; but
@@ -103,7 +83,6 @@ def memory_need(
 
     Args:
         shape: the model.
-        weights: bytes of the weights.
         cache_bytes: bytes of the keys and values of a context of so many tokens.
         cells: cells of each KV cache of such a context.
         n_ubatch: tokens computed at once.
@@ -114,47 +93,14 @@ def memory_need(
     activations = _F32 * n_ubatch * (4 * shape.n_embd + 3 * shape.n_ff)
     logits = _F32 * shape.n_vocab * n_outputs
 
-    def of_context(n_ctx: int) -> int:
+    def working(n_ctx: int) -> int:
         caches = cells(n_ctx)
         scores = 0 if flash_attention else _F32 * shape.n_head * max(caches)
         masks = (_F16 if flash_attention else _F32) * sum(caches)
-        return cache_bytes(n_ctx) + n_ubatch * (scores + masks)
+        return activations + 2 * logits + n_ubatch * (scores + masks)
 
-    return MemoryNeed(
-        weights=weights, fixed=activations + 2 * logits, of_context=of_context, windowed=windowed
-    )
-
-
-def check_fits(need: MemoryNeed, n_ctx: int, free: int) -> None:
-    """Refuses what would not fit, before anything is allocated.
-
-    Raises:
-        MemoryShortageError: with the largest context that would fit.
-    """
-    needed = need.total(n_ctx)
-    if needed <= free:
-        return
-    largest = need.largest_n_ctx(free)
-    others = (
-        "a smaller KV type (q8_0), or narrower windows" if need.windowed else "or a smaller KV type (q8_0)"
-    )
-    remedy = (
-        f"ask for a context of at most {largest:,} tokens, {others}"
-        if largest
-        else "a smaller model, or one with smaller weights, is needed"
-    )
-    raise MemoryShortageError(
-        f"a context of {n_ctx:,} tokens needs {_gigabytes(needed)} of memory "
-        f"({_gigabytes(need.weights)} of it for the weights), and {_gigabytes(free)} are free: {remedy}",
-        needed=needed,
-        free=free,
-        largest_n_ctx=largest,
-    )
+    return MemoryNeed(cache_bytes=cache_bytes, working=working, windowed=windowed)
 
 
 def _rounded_up(tokens: int) -> int:
     return -(-tokens // _CONTEXT_STEP) * _CONTEXT_STEP
-
-
-def _gigabytes(n_bytes: int) -> str:
-    return f"{n_bytes / _GIGABYTE:.1f} GB"

@@ -11,10 +11,14 @@ from pathlib import Path
 from llama_cpp import llama_cpp as capi
 
 from ropewalk.backend import context_plan, library, native_log, rpc
+from ropewalk.backend.buffer_sizes import ContextBuffers
 from ropewalk.backend.errors import ModelFileError, PlanRefusedError, StoppedError
+from ropewalk.backend.gpus import layer_devices
+from ropewalk.backend.library import DeviceInfo
 from ropewalk.backend.memory import ModelShape
 from ropewalk.backend.rpc_server import RpcAddress
 from ropewalk.backend.vocabulary import Vocabulary
+from ropewalk.backend.weights import weight_bytes
 from ropewalk_plan.gguf_header import GgufError, GgufHeader
 from ropewalk_plan.metadata import read_plan
 from ropewalk_plan.plan import ContextPlan, PlanError
@@ -30,26 +34,29 @@ class Placed:
         gpu_layers: as it was asked for; -1 for all.
         rpc_servers: other machines whose devices hold layers.
         layer_devices: the device of each layer by ggml's name, and last that of the output.
+        gpus: what they were spread over.
         without_weights: whether no weight was read, and nothing allocated.
     """
 
     gpu_layers: int
     rpc_servers: tuple[RpcAddress, ...]
     layer_devices: tuple[str, ...]
+    gpus: tuple[DeviceInfo, ...]
     without_weights: bool
 
 
 class Model:
     """Loaded weights. Contexts on it must be closed before it is."""
 
-    def __init__(self, header: GgufHeader, handle: int, *, on_gpu: bool, placed: Placed) -> None:
+    def __init__(self, header: GgufHeader, handle: int, placed: Placed) -> None:
         """Wraps a `llama_model *`; use `load`."""
         self.path = header.path
         self.placed = placed
+        self.on_gpu = bool(placed.gpus)
+        self._contexts: list[ContextBuffers] = []
         self._header = header
         self.handle: int | None = handle
         self.vocabulary = Vocabulary(capi.llama_model_get_vocab(handle))
-        self.on_gpu = on_gpu
 
     @classmethod
     def load(
@@ -85,6 +92,7 @@ class Model:
         if without_weights:
             params.no_alloc, params.load_mode = True, capi.LLAMA_LOAD_MODE_NONE  # a mapping asserts in it
         devices = rpc.devices_for_layers(rpc_servers) if rpc_servers else None
+        gpus = layer_devices(rpc_servers) if gpu_layers else ()
         if devices is not None:
             params.devices = ctypes.cast(devices, ctypes.c_void_p)
         cancelled = False
@@ -101,10 +109,9 @@ class Model:
                 raise (
                     StoppedError(f"loading {path} was stopped") if cancelled else _refusal(path, log.errors())
                 )
-        on_gpu = gpu_layers != 0 and (devices is not None or bool(library.gpu_devices()))
-        layer_devices = tuple(match[1] for line in assigned if (match := _ASSIGNED.search(line)))
-        placed = Placed(gpu_layers, tuple(rpc_servers), layer_devices, without_weights)
-        return cls(header, handle, on_gpu=on_gpu, placed=placed)
+        device_names = tuple(match[1] for line in assigned if (match := _ASSIGNED.search(line)))
+        placed = Placed(gpu_layers, tuple(rpc_servers), device_names, gpus, without_weights)
+        return cls(header, handle, placed)
 
     def close(self) -> None:
         """Frees the weights; harmless when repeated."""
@@ -116,6 +123,23 @@ class Model:
     def header(self) -> GgufHeader:
         """What the file says of itself."""
         return self._header
+
+    def hold(self, buffers: ContextBuffers) -> None:
+        """Counts what a context that was made takes."""
+        self._contexts.append(buffers)
+
+    def release(self, buffers: ContextBuffers) -> None:
+        """Counts a context no longer."""
+        self._contexts = [other for other in self._contexts if other is not buffers]
+
+    def weights_on(self) -> dict[str, int]:
+        """Bytes of the weights on each device, loaded or not."""
+        return weight_bytes(self._header, self.placed.layer_devices)
+
+    def held_on(self, device: str) -> int:
+        """Bytes of a device that are this model's and its contexts'."""
+        weights = 0 if self.placed.without_weights else self.weights_on().get(device, 0)
+        return weights + sum(buffers.total(device) for buffers in self._contexts)
 
     def meta(self, key: str) -> object | None:
         """A value of the file's metadata (arrays as lists); None where it has no such key."""
