@@ -7,6 +7,8 @@ from ropewalk.documents import DocumentError
 from ropewalk.engine import DoesNotFitError, ModelLoadError
 from ropewalk.evaluation.passkey_prompt import PromptLengthError
 from ropewalk.sessions import TooLongError
+from ropewalk.sessions.snapshot import UnknownSnapshot
+from ropewalk.sessions.snapshot_budget import BudgetError
 from ropewalk.wording.errors import sentence
 from ropewalk_convert.errors import SourceError, SpaceError, TargetError
 from ropewalk_plan import PlanError
@@ -35,6 +37,8 @@ _EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (  # the first that f
     (TargetError, USAGE),
     (PromptLengthError, USAGE),
     (PlanError, USAGE),
+    (BudgetError, USAGE),
+    (UnknownSnapshot, USAGE),
 )
 
 

@@ -20,6 +20,7 @@ VERBS: Mapping[str, str] = MappingProxyType(
         "passkey": "Test whether a model finds five digits in a long text.",
         "ask": "Ask one question about a text file.",
         "chat": "Read and question a text file in a full-screen terminal application.",
+        "snapshots": "List or remove the texts that were read and are kept on disk.",
         "rpc-server": "Let other machines compute on this one's devices.",
         "doctor": "Show what is installed, and check a file on it.",
     }
