@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
-from ropewalk.backend.context import DecodeStatus
+from ropewalk.backend.context import Context, DecodeStatus
 from ropewalk.backend.errors import BackendError
 from ropewalk.backend.sampler import Sampler
 from ropewalk.engine.results import GenerationResult, Piece
 from ropewalk.engine.sampling import SamplingOptions
 from ropewalk.engine.sequence import TokenSequence
+from ropewalk.engine.speculation import SpeculativeText
 
 Reason = Literal["stop", "length", "cancelled"]
 
@@ -52,13 +53,22 @@ def generate(
 
     Every token but the last one of the answer is then held by the context.
 
+    Args:
+        sequence: with the logits of its last token.
+        max_tokens: most tokens of the answer.
+        sampling: how each is chosen.
+        stop_at_eog: whether an end token ends it.
+        on_piece: told each piece as it comes.
+        draft: most tokens computed ahead at once, copied from the text; 0 for none, None for the default.
+
     Raises:
-        BackendError: nothing was read, or reading it was cancelled.
+        BackendError: nothing was read, or reading it was cancelled; or `draft` is negative.
     """
     start = time.perf_counter()
     if not sequence.has_logits:
         raise BackendError("there is nothing to go on from: read a prompt first, to its end")
     answer = _Answer(on_piece)
+    text = SpeculativeText(sequence, draft)
     with Sampler(
         temperature=sampling.temperature,
         top_k=sampling.top_k,
@@ -66,34 +76,43 @@ def generate(
         min_p=sampling.min_p,
         seed=sampling.seed,
     ) as sampler:
-        reason = _run(sequence, sampler, answer, max_tokens=max_tokens, stop_at_eog=stop_at_eog)
+        try:
+            reason = _run(
+                sequence.context, text, sampler, answer, max_tokens=max_tokens, stop_at_eog=stop_at_eog
+            )
+        finally:
+            text.close()
+            sequence.has_logits = False
     answer.end()
-    sequence.has_logits = False
     return GenerationResult(
         text="".join(answer.texts),
         tokens=len(answer.tokens),
         seconds=time.perf_counter() - start,
         reason=reason,
         token_ids=tuple(answer.tokens),
+        drafted=text.drafted,
+        accepted=text.accepted,
     )
 
 
 def _run(
-    sequence: TokenSequence,
+    context: Context,
+    text: SpeculativeText,
     sampler: Sampler,
     answer: _Answer,
     *,
     max_tokens: int,
     stop_at_eog: bool,
 ) -> Reason:
-    vocabulary = sequence.context.model.vocabulary
+    vocabulary = context.model.vocabulary
     while len(answer.tokens) < max_tokens:
-        token = sampler.sample(sequence.context)
+        token = sampler.sample(context, text.row)
         if stop_at_eog and vocabulary.is_end(token):
             return "stop"
         answer.add(token, vocabulary.piece(token))
-        if len(answer.tokens) == max_tokens or sequence.is_full:
+        wanted = max_tokens - len(answer.tokens)
+        if wanted == 0 or text.is_full:
             return "length"
-        if sequence.append([token]) is DecodeStatus.ABORTED:
+        if text.append(token, wanted) is DecodeStatus.ABORTED:
             return "cancelled"
     return "length"

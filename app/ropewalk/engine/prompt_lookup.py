@@ -81,6 +81,4 @@ def _repetitions(text: npt.NDArray[np.int32]) -> tuple[_Positions, int]:
             break
         longer = ends[ends >= match]
         following = longer[text[longer - match] == text[last - match]][-_MOST_COMPARED:]
-        if match > last - match:  # the text is no longer than that
-            break
     return ends, match
