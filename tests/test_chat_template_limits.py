@@ -149,7 +149,7 @@ def test_templates_that_do_not_end_are_stopped(name: str) -> None:
         ("{{ '{a.__class__.mro}'.format_map({'a': 1}) }}", "unsafe"),
         ("{{ (messages | attr('__class__')).mro() }}", "unsafe|undefined"),
         ("{{ raise_exception.__globals__.x }}", "unsafe"),
-        ("{{ strftime_now.func.__globals__.x }}", "unsafe"),
+        ("{{ strftime_now.__closure__.x }}", "unsafe"),
         ("{{ cycler.__init__.__globals__.x }}", "unsafe"),
         ("{{ namespace(_x=1) }}", "unsafe"),
         ("{% set n = namespace() %}{% set n.__class__ = 1 %}", "unsafe"),

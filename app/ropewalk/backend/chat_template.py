@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
+from jinja2 import Template
 from jinja2.exceptions import TemplateSyntaxError
 
 from ropewalk.backend.bounded_call import CallStopped, CallTooLarge, CallTooLong, call_bounded
 from ropewalk.backend.errors import StoppedError, TemplateError
-from ropewalk.backend.template_environment import make_environment
-from ropewalk.backend.template_sizes import Sizes, TooLarge
+from ropewalk.backend.template_environment import ChatEnvironment
+from ropewalk.backend.template_sizes import TooLarge
 
 _LONGEST_TEMPLATE = 1 << 18
 _LONGEST_REASON = 300
@@ -68,10 +70,13 @@ def render(
             f"{_LONGEST_TEMPLATE:,}: {_WITHOUT_IT}"
         )
     n_given = sum(len(role) + len(content) for role, content in messages)
-    sizes = Sizes(limits.characters + _TIMES * n_given)
 
     def run() -> str:
-        compiled = make_environment(sizes, today).from_string(template)
+        compiled = _compiled(template)
+        environment = compiled.environment
+        assert isinstance(environment, ChatEnvironment)
+        environment.sizes.characters = limits.characters + _TIMES * n_given
+        environment.today = today
         pieces: list[str] = []
         length = 0
         variables = {
@@ -83,7 +88,7 @@ def render(
         }
         for piece in compiled.generate(variables):
             length += len(piece)
-            sizes.require_text(length)
+            environment.sizes.require_text(length)
             pieces.append(piece)
         return "".join(pieces)
 
@@ -118,6 +123,12 @@ def render(
         raise TemplateError(
             f"the model's chat template does not accept these messages: {_reason(error)}"
         ) from error
+
+
+@functools.lru_cache(maxsize=1)
+def _compiled(template: str) -> Template:
+    """A template, ready to be rendered once at a time: compiling takes longer than rendering."""
+    return ChatEnvironment().from_string(template)
 
 
 def _reason(error: Exception) -> str:

@@ -9,7 +9,6 @@ How long it takes altogether, and how much memory, is the business of whoever re
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable
 from datetime import date, datetime, time
 from string import Formatter
@@ -31,28 +30,20 @@ from ropewalk.backend.template_sizes import Sizes, TooLarge
 _LONGEST_DATE_FORMAT = 200
 
 
-def make_environment(sizes: Sizes, today: date | None = None) -> ImmutableSandboxedEnvironment:
+class ChatEnvironment(ImmutableSandboxedEnvironment):
     """An environment for one template.
 
-    Args:
-        sizes: how large its strings may get.
-        today: what `strftime_now` tells; the present where None.
+    Attributes:
+        sizes: how large its strings may get; its bound is set for each rendering.
+        today: what `strftime_now` tells, the present where None; likewise.
     """
-    environment = _ChatEnvironment(sizes)
-    environment.globals.update(
-        raise_exception=_raise_exception,
-        strftime_now=functools.partial(_strftime, today),
-        dict=_Dict(),
-        namespace=_PublicNamespace,
-    )
-    return environment
 
-
-class _ChatEnvironment(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset(["+", "*", "**", "%"])
 
-    def __init__(self, sizes: Sizes) -> None:
-        self.sizes = sizes
+    def __init__(self) -> None:
+        """An environment that allows no text yet."""
+        self.sizes = sizes = Sizes(0)
+        self.today: date | None = None
         super().__init__(
             trim_blocks=True,
             lstrip_blocks=True,
@@ -61,6 +52,12 @@ class _ChatEnvironment(ImmutableSandboxedEnvironment):
         )
         self.concat = self._concat  # type: ignore[method-assign]  # of blocks and macros
         self.filters = bounded_filters(sizes)
+        self.globals.update(
+            raise_exception=_raise_exception,
+            strftime_now=_strftime_now(self),
+            dict=_Dict(),
+            namespace=_PublicNamespace,
+        )
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         tree: nodes.Template = _Hooks().visit(Parser(self, source, name, filename).parse())
@@ -207,7 +204,13 @@ def _raise_exception(message: object) -> None:
     raise TemplateError(str(message))
 
 
-def _strftime(today: date | None, format: str) -> str:
-    if len(format) > _LONGEST_DATE_FORMAT:
-        raise TooLarge(f"a date format of {len(format):,} characters")
-    return (datetime.combine(today, time()) if today is not None else datetime.now()).strftime(format)
+def _strftime_now(environment: ChatEnvironment) -> Callable[[str], str]:
+    """A plain function: a method would have an owner to be reached."""
+
+    def strftime_now(format: str) -> str:
+        if len(format) > _LONGEST_DATE_FORMAT:
+            raise TooLarge(f"a date format of {len(format):,} characters")
+        today = environment.today
+        return (datetime.now() if today is None else datetime.combine(today, time())).strftime(format)
+
+    return strftime_now
