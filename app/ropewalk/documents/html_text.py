@@ -1,0 +1,258 @@
+r"""The text that a page shows: blocks on lines of their own, headings, lists and tables as in Markdown.
+
+A parser tells of tags and text one after another; there is no tree. Where text stands in the file is known
+from the line that is being parsed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ropewalk.documents.document import Piece
+
+
+def _tags(names: str) -> frozenset[str]:
+    return frozenset(names.split())
+
+
+_UNSEEN = _tags(
+    "script style template noscript svg iframe object audio video canvas select datalist rp dialog frameset"
+)
+_PARAGRAPHS = _tags("p h1 h2 h3 h4 h5 h6 blockquote pre table figure hr dl form fieldset")
+_LINES = _tags(
+    "html body div section article header footer nav aside main address center details summary dt dd tr caption "
+    "thead tbody tfoot figcaption legend option li br optgroup hgroup search menu dir"
+)
+_LISTS = frozenset(("ul", "ol", "menu", "dir"))
+_HEADINGS = {f"h{level}": "#" * level + " " for level in range(1, 7)}
+_VOID = _tags("area base br col embed hr img input link meta param source track wbr")
+_CELL_SEPARATOR = " | "
+_SOFT_HYPHEN = "\xad"
+
+
+@dataclass
+class _Row:
+    """A table that is being read: how many cells its row has so far, and whether any has text."""
+
+    cells: int = 0
+    has_text: bool = False
+
+
+@dataclass
+class _List:
+    """A list that is being read; `number` is the last item's, None where items have none."""
+
+    number: int | None
+
+
+class ShownText:
+    """What lxml's parser tells of a page -> pieces of text.
+
+    Attributes:
+        line: the line of the file that the parser is being fed, from 1; the caller keeps it.
+    """
+
+    def __init__(self) -> None:
+        """Nothing is read yet."""
+        self.line = 1
+        self._open: list[str] = []
+        self._unseen_from: int | None = None  # how many tags were open where something unseen began
+        self._lists: list[_List] = []
+        self._tables: list[_Row] = []
+        self._pre = 0
+        self._after_pre_tag = False
+        self._breaks = 0  # line breaks due before the next text
+        self._space = False
+        self._separators = 0
+        self._marker = ""
+        self._at_block_start = False
+        self._pieces: list[Piece] = []
+        self._buffer: list[str] = []
+        self._first_line = 1
+        self._next_line = 1  # the line that what is written next would be taken for
+        self._newlines = 0  # that the text ends with so far
+        self._any = False
+
+    def start(self, tag: str, attributes: Mapping[str, str]) -> None:
+        """A tag is opened."""
+        self._after_pre_tag = False
+        self._open.append(tag)
+        if self._unseen_from is not None:
+            return
+        if tag in _UNSEEN or (tag not in ("html", "body") and _is_hidden(attributes)):
+            self._unseen_from = len(self._open)
+        elif tag in ("td", "th"):
+            self._cell()
+        elif tag == "br":
+            self._break(self._breaks + 1)
+        elif tag in _PARAGRAPHS or tag in _LINES or tag in _LISTS:
+            self._block(tag, attributes)
+
+    def end(self, tag: str) -> None:
+        """A tag is closed."""
+        self._after_pre_tag = False
+        if tag not in self._open:
+            return
+        while self._open:
+            closed = self._open.pop()
+            if self._unseen_from is not None and len(self._open) < self._unseen_from:
+                self._unseen_from = None
+            elif self._unseen_from is None and closed not in _VOID:
+                self._close(closed)
+            if closed == tag:
+                break
+
+    def data(self, text: str) -> None:
+        """Some text."""
+        if self._unseen_from is not None:
+            return
+        first_line = max(1, self.line - text.count("\n"))
+        if self._pre:
+            self._verbatim(text, first_line)
+        else:
+            for i, line in enumerate(text.split("\n")):
+                if i:
+                    self._space = True
+                self._flowing(line, first_line + i)
+
+    def comment(self, _text: str) -> None:
+        """A comment, which is not shown."""
+
+    def pi(self, _target: str, _data: str | None = None) -> None:
+        """An instruction to a program, which is not shown."""
+
+    def close(self) -> tuple[Piece, ...]:
+        """All is read: the pieces of text."""
+        if self._any and not self._newlines:
+            self._write("\n", self._next_line)
+        self._flush()
+        return tuple(self._pieces)
+
+    def _block(self, tag: str, attributes: Mapping[str, str]) -> None:
+        if tag in ("tr", "li"):
+            self._at_block_start = False
+        top_list = tag in _LISTS and not self._lists
+        self._break(2 if tag in _PARAGRAPHS or top_list else 1)
+        if tag in _LISTS:
+            self._lists.append(_List(_whole(attributes.get("start"), 1) - 1 if tag == "ol" else None))
+        elif tag == "li":
+            self._marker = self._item(attributes)
+            self._at_block_start = True
+        elif tag in _HEADINGS:
+            self._marker = _HEADINGS[tag]
+        elif tag == "table":
+            self._tables.append(_Row())
+        elif tag == "tr" and self._tables:
+            self._tables[-1] = _Row()
+            self._separators = 0
+        elif tag == "pre":
+            self._pre += 1
+            self._after_pre_tag = True
+
+    def _close(self, tag: str) -> None:
+        if tag in ("td", "th", "li"):
+            self._at_block_start = False
+        if tag == "title":
+            self._break(2)
+        elif tag in _LISTS:
+            if self._lists:
+                self._lists.pop()
+            self._break(1 if self._lists else 2)
+        elif tag == "table":
+            if self._tables:
+                self._tables.pop()
+            self._separators = 0
+            self._break(2)
+        elif tag == "pre":
+            self._pre = max(0, self._pre - 1)
+            self._break(2)
+        elif tag in _PARAGRAPHS or tag in _LINES:
+            if tag in _HEADINGS or tag == "li":
+                self._marker = ""
+            self._break(2 if tag in _PARAGRAPHS else 1)
+
+    def _cell(self) -> None:
+        row = self._tables[-1] if self._tables else None
+        if row is not None:
+            if row.cells:
+                self._separators += 1
+            row.cells += 1
+            if row.has_text:
+                self._breaks = 0
+            self._at_block_start = True
+        self._space = False
+
+    def _item(self, attributes: Mapping[str, str]) -> str:
+        indent = "  " * max(0, len(self._lists) - 1)
+        if not self._lists or self._lists[-1].number is None:
+            return f"{indent}- "
+        number = _whole(attributes.get("value"), self._lists[-1].number + 1)
+        self._lists[-1].number = number
+        return f"{indent}{number}. "
+
+    def _break(self, lines: int) -> None:
+        """Begin a new line, or with 2 a new paragraph; not where a cell or an item has just begun."""
+        self._space = False
+        if not self._at_block_start:
+            in_row = bool(self._tables) and self._tables[-1].cells > 0
+            self._breaks = max(self._breaks, min(lines, 1 if in_row else 2))
+
+    def _flowing(self, text: str, line: int) -> None:
+        """Write text of one line with its white space made single spaces."""
+        words = text.replace(_SOFT_HYPHEN, "").split()
+        if not words:
+            self._space = self._space or bool(text)
+            return
+        self._begin(line, space=self._space or text[0].isspace())
+        self._write(" ".join(words), line)
+        self._space = text[-1].isspace()
+
+    def _verbatim(self, text: str, line: int) -> None:
+        if self._after_pre_tag and text.startswith("\n"):
+            text, line = text[1:], line + 1
+        self._after_pre_tag = False
+        if text:
+            self._begin(line, space=False)
+            self._write(text, line)
+
+    def _begin(self, line: int, *, space: bool) -> None:
+        """Write what is due before text: line breaks, cells' separators, a list item's mark, a space."""
+        due = max(0, self._breaks - self._newlines)
+        if self._any and (due or (space and not self._breaks and not self._separators)):
+            self._write("\n" * due or " ", self._next_line)
+        before = (_CELL_SEPARATOR * self._separators).replace("  ", " ") + self._marker
+        self._breaks, self._space, self._separators, self._marker = 0, False, 0, ""
+        self._at_block_start = False
+        if self._tables:
+            self._tables[-1].has_text = True
+        if before:
+            self._write(before, line)
+
+    def _write(self, text: str, line: int) -> None:
+        if line != self._next_line:
+            self._flush()
+            self._first_line = line
+        self._buffer.append(text)
+        self._next_line = line + text.count("\n")
+        n_last = len(text) - len(text.rstrip("\n"))
+        self._newlines = n_last if n_last < len(text) else self._newlines + n_last
+        self._any = True
+
+    def _flush(self) -> None:
+        if self._buffer:
+            self._pieces.append(Piece("".join(self._buffer), None, self._first_line))
+            self._buffer.clear()
+
+
+def _is_hidden(attributes: Mapping[str, str]) -> bool:
+    style = attributes.get("style", "").replace(" ", "").lower()
+    return "hidden" in attributes or "display:none" in style or "visibility:hidden" in style
+
+
+def _whole(text: str | None, otherwise: int) -> int:
+    """A whole number that a page states, if it is one."""
+    try:
+        return int(text) if text is not None and len(text) < 10 else otherwise
+    except ValueError:
+        return otherwise
