@@ -51,7 +51,7 @@ def test_a_removal_that_reaches_too_far_back_is_refused_and_changes_nothing(
     context = opened(model, plan)
     try:
         expected = read(context, TOKENS)
-        context.clear()
+        context.forget(0)
         read(context, TOKENS[:-1])
         assert not context.remove_from(300)
         assert context.length == len(TOKENS) - 1
@@ -79,7 +79,7 @@ def test_what_the_library_refuses_to_decode_is_told_in_its_words(
             context.decode(TOKENS[:1])
         assert "\n" not in str(caught.value)
         assert not str(caught.value).startswith("llama.cpp failed")
-        context.clear()
+        context.forget(0)
         assert np.abs(read(context, TOKENS) - expected).max() < 1e-4
     finally:
         context.close()
@@ -112,7 +112,7 @@ def test_what_is_kept_takes_as_much_as_the_windows(model: Model) -> None:
         context = opened(model, plan)
         try:
             read(context, TOKENS)
-            sizes.append(context.state_size)
+            sizes.append(context.state_size())
         finally:
             context.close()
     assert sizes[0] < 0.1 * sizes[1]  # 36 tokens of 700

@@ -59,7 +59,7 @@ def test_every_message_survives_its_line(message: Message) -> None:
 
 
 def test_all_messages_were_drawn_from() -> None:
-    assert len(_kinds()) == len(messages._KINDS) == 20
+    assert len(_kinds()) == len(messages._KINDS) == 33
 
 
 @given(st.binary())
@@ -82,18 +82,21 @@ def test_other_json_is_refused(value: object) -> None:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"protocol": 2}, "protocol 2 where 1 is spoken"),
+        ({"protocol": 1}, "protocol 1 where 2 is spoken"),
         ({"kind": "Explode"}, "unknown message 'Explode'"),
         ({"kind": ["Prefill"]}, "unknown message"),
         ({"fields": {"id": 1}}, "not the fields of Prefill"),
-        ({"fields": {"id": 1, "tokens": [1], "more": 0}}, "not the fields of Prefill"),
-        ({"fields": {"id": True, "tokens": [1]}}, "True is not int"),
-        ({"fields": {"id": 1, "tokens": [1.5]}}, "1.5 is not int"),
-        ({"fields": {"id": 1, "tokens": 5}}, "5 is not a list"),
+        ({"fields": {"id": 1, "tokens": [1], "sequence": 0, "more": 0}}, "not the fields of Prefill"),
+        ({"fields": {"id": True, "tokens": [1], "sequence": 0}}, "True is not int"),
+        ({"fields": {"id": 1, "tokens": [1.5], "sequence": 0}}, "1.5 is not int"),
+        ({"fields": {"id": 1, "tokens": 5, "sequence": 0}}, "5 is not a list"),
+        ({"fields": {"id": 1, "tokens": {"int32": "AAA"}, "sequence": 0}}, "not packed integers"),
+        ({"fields": {"id": 1, "tokens": {"int32": "AAAA"}, "sequence": 0}}, "not packed integers"),
+        ({"fields": {"id": 1, "tokens": {"int64": ""}, "sequence": 0}}, "not a list"),
     ],
 )
 def test_a_wrong_message_is_named(change: dict[str, object], why: str) -> None:
-    line = {"protocol": 1, "kind": "Prefill", "fields": {"id": 1, "tokens": [1, 2]}}
+    line = {"protocol": 2, "kind": "Prefill", "fields": {"id": 1, "tokens": [1, 2], "sequence": 0}}
     assert decode(json.dumps(line).encode()) == Prefill(1, (1, 2))
 
     with pytest.raises(MessageError, match=why):
@@ -131,3 +134,16 @@ def test_options_are_typed() -> None:
 
     with pytest.raises(MessageError, match="'sometimes' is none of"):
         decode(line.replace(b'"auto"', b'"sometimes"'))
+
+
+@given(st.lists(st.integers(-(2**40), 2**40), max_size=3), st.integers(250, 300))
+def test_long_texts_survive_whatever_their_tokens_are(odd: list[int], count: int) -> None:
+    message = Prefill(1, (*odd, *range(-100, count - 100), *odd), 3)
+
+    assert decode(encode(message)) == message
+
+
+def test_a_long_text_takes_little_room() -> None:
+    tokens = tuple(range(100_000, 200_000))
+
+    assert len(encode(Prefill(1, tokens))) < 5.4 * len(tokens)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ropewalk.engine import Engine, EngineDied, EngineError, EngineOptions, EngineTimeout, client
+from ropewalk.engine import Engine, EngineDied, EngineError, EngineOptions, EngineTimeout, Patience, client
 from ropewalk.engine.connection import Connection, ConnectionLost
 from ropewalk.engine.messages import Hello, Tokenize
 from ropewalk.engine.process import ModelProcess
@@ -103,10 +103,9 @@ def test_a_process_that_does_not_come_up_is_ended(monkeypatch: pytest.MonkeyPatc
             started.append(self)
 
     monkeypatch.setattr(client, "ModelProcess", Watched)
-    monkeypatch.setattr(client, "_START_SECONDS", 0.01)
 
-    with pytest.raises(EngineTimeout, match="did not come up within"):
-        Engine.start()
+    with pytest.raises(EngineTimeout, match=r"did not come up within 0\.01 seconds"):
+        Engine.start(Patience(start_seconds=0.01))
     assert not _is_running(started[0].pid)
 
 

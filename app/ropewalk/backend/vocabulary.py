@@ -67,7 +67,8 @@ class Vocabulary:
 
     def detokenize(self, tokens: Sequence[int], *, special: bool = False) -> str:
         """The text of tokens; bytes that make no character become U+FFFD."""
-        return b"".join(self.piece(token, special=special) for token in tokens).decode("utf-8", "replace")
+        pieces = {token: self.piece(token, special=special) for token in set(tokens)}
+        return b"".join(pieces[token] for token in tokens).decode("utf-8", "replace")
 
     def require_valid(self, tokens: Sequence[int]) -> None:
         """Raises an error unless all are tokens of this vocabulary.

@@ -5,7 +5,8 @@ Importing this does not load the native library; the model process does.
 
 from ropewalk.backend.errors import LibraryNotPatchedError
 from ropewalk.backend.rpc_server import RpcAddress
-from ropewalk.engine.client import Engine, Generation
+from ropewalk.engine.answer import Generation
+from ropewalk.engine.client import Engine
 from ropewalk.engine.errors import (
     Cancelled,
     ChatTemplateError,
@@ -20,6 +21,7 @@ from ropewalk.engine.errors import (
     StateRefused,
 )
 from ropewalk.engine.options import EngineOptions
+from ropewalk.engine.patience import Patience
 from ropewalk.engine.results import (
     DeviceMemory,
     GenerationResult,
@@ -52,6 +54,7 @@ __all__ = [
     "MemoryUse",
     "ModelDescription",
     "ModelLoadError",
+    "Patience",
     "Piece",
     "PrefillResult",
     "PromptTooLong",

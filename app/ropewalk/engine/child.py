@@ -19,16 +19,23 @@ from ropewalk.engine.messages import (
     ApplyTemplate,
     Cancel,
     CheckIdentity,
+    CopySequence,
+    CountReusable,
+    Detokenize,
+    DropSequence,
     Event,
     Failed,
     FailureKind,
     Generate,
     Generated,
+    Heartbeat,
     Hello,
     IdentityChecked,
     Load,
     Loaded,
     LoadProgress,
+    MeasureMemory,
+    MemoryMeasured,
     MemoryNumbers,
     MessageError,
     PieceMade,
@@ -37,13 +44,20 @@ from ropewalk.engine.messages import (
     PrefillProgress,
     Request,
     Resize,
+    RestoreState,
+    SaveState,
     Shutdown,
+    StateProgress,
+    StateSaved,
     Templated,
+    Text,
     Tokenize,
     Tokens,
+    TokensHeld,
     decode,
     encode,
 )
+from ropewalk.engine.pulse import Pulse
 
 if TYPE_CHECKING:
     from ropewalk.engine.worker import Worker
@@ -97,8 +111,11 @@ class _Server:
     def __init__(self, incoming: BinaryIO, outgoing: BinaryIO) -> None:
         self._incoming = incoming
         self._outgoing = outgoing
+        self._sending = threading.Lock()
         self._requests: SimpleQueue[Request] = SimpleQueue()
         self._cancellation = Cancellation()
+        self._in_work: int | None = None
+        self._pulse = Pulse(self._tell_pulse)
 
     def run(self) -> None:
         threading.Thread(target=self._receive, name="requests", daemon=True).start()
@@ -107,11 +124,19 @@ class _Server:
 
         library.initialize()
         native_log.LOG.echo_errors = True
-        worker = Worker(self._cancellation.requested)
+        worker = Worker(self._should_stop)
         self._send(Hello(0, os.getpid()))
         while not isinstance(request := self._requests.get(), Shutdown):
             self._cancellation.begin(request.id)
+            self._in_work = request.id
+            self._pulse.begin()
             self._send(self._answer(worker, request))
+            self._pulse.end()
+
+    def _should_stop(self) -> bool:
+        """Asked wherever the work can be given up, which is a sign that it goes on."""
+        self._pulse.beat()
+        return self._cancellation.requested()
 
     def _receive(self) -> None:
         """Takes requests as they come, so that a cancellation is seen while one is in work."""
@@ -130,8 +155,21 @@ class _Server:
         os._exit(0)  # the owner is gone: nobody waits for what may be running
 
     def _send(self, event: Event) -> None:
+        line = encode(event)
+        with self._sending:
+            self._pulse.beat()
+            if event.final:
+                self._in_work = None  # no sign of life may follow
+            self._write(line)
+
+    def _tell_pulse(self, count: int) -> None:
+        with self._sending:
+            if self._in_work is not None:
+                self._write(encode(Heartbeat(self._in_work, count)))
+
+    def _write(self, line: bytes) -> None:
         try:
-            rest = memoryview(encode(event))
+            rest = memoryview(line)
             while rest:
                 rest = rest[self._outgoing.write(rest) :]
         except OSError:
@@ -161,13 +199,18 @@ class _Server:
                 )
                 return Tokens(number, tuple(tokens))
             case ApplyTemplate():
-                return Templated(number, worker.apply_template(request.messages))
+                return Templated(number, worker.apply_template(request.messages, request.today))
+            case Detokenize():
+                return Text(number, worker.detokenize(request.tokens))
+            case CountReusable():
+                return TokensHeld(number, worker.reusable(request.tokens, request.sequence))
             case Prefill():
                 return Prefilled(
                     number,
                     worker.prefill(
                         request.tokens,
                         lambda done, total: self._send(PrefillProgress(number, done, total)),
+                        request.sequence,
                     ),
                 )
             case Generate():
@@ -178,9 +221,35 @@ class _Server:
                         sampling=request.sampling,
                         stop_at_eog=request.stop_at_eog,
                         draft=request.draft,
+                        sequence=request.sequence,
                         on_piece=lambda piece: self._send(PieceMade(number, piece)),
                     ),
                 )
+            case CopySequence():
+                return TokensHeld(number, worker.copy_sequence(request.source, request.target))
+            case DropSequence():
+                return TokensHeld(number, worker.drop_sequence(request.sequence))
+            case SaveState():
+                return StateSaved(
+                    number,
+                    worker.save_state(
+                        request.path,
+                        request.sequence,
+                        lambda share: self._send(StateProgress(number, share)),
+                    ),
+                )
+            case RestoreState():
+                return TokensHeld(
+                    number,
+                    worker.restore_state(
+                        request.path,
+                        request.saved,
+                        request.sequence,
+                        lambda share: self._send(StateProgress(number, share)),
+                    ),
+                )
+            case MeasureMemory():
+                return MemoryMeasured(number, worker.memory())
             case CheckIdentity():
                 return IdentityChecked(number, worker.check_identity(request.tokens))
             case _:
@@ -197,6 +266,7 @@ def _failure(number: int, error: Exception) -> Failed:
         (errors.ModelFileError, "model"),
         (errors.PlanRefusedError, "model"),
         (errors.TemplateError, "template"),
+        (errors.StateFileError, "state"),
         (errors.StoppedError, "cancelled"),
         (errors.PromptTooLongError, "prompt_too_long"),
         (errors.BackendError, "request"),

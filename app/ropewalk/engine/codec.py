@@ -1,19 +1,30 @@
 """Frozen dataclasses to plain JSON values and back, by their type hints; nothing else can come out.
 
-Handled: dataclasses, enums, tuples, `X | None`, `Literal`, `Path`, str, bool, int, float, None.
+Handled: dataclasses, enums, tuples, `X | None`, `Literal`, `Path`, `date`, str, bool, int, float, None. Long
+tuples of integers, the tokens of a text, become a string of their bytes.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import dataclasses
 import types
 import typing
 from collections.abc import Sequence
+from datetime import date
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 T = TypeVar("T")
+
+
+_PACKED = "int32"
+_PACKED_FROM = 256
+"""Integers from which on a tuple of them is packed."""
 
 
 class CodecError(ValueError):
@@ -29,7 +40,9 @@ def to_plain(value: object) -> object:
     if dataclasses.is_dataclass(value):
         return {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, tuple):
-        return list(value) if _all_integers(value) else [to_plain(item) for item in value]
+        return _list(value)
+    if isinstance(value, date):
+        return value.isoformat()
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, Path):
@@ -76,6 +89,11 @@ def _scalar_or_dataclass(hint: type[object], plain: object) -> object:
         return float(plain)
     if hint is Path:
         return Path(from_plain(str, plain))
+    if hint is date:
+        try:
+            return date.fromisoformat(from_plain(str, plain))
+        except ValueError as error:
+            raise CodecError(str(error)) from error
     if issubclass(hint, Enum):
         try:
             return hint(plain)
@@ -86,7 +104,31 @@ def _scalar_or_dataclass(hint: type[object], plain: object) -> object:
     raise CodecError(f"{hint} cannot be received")
 
 
+def _list(values: tuple[object, ...]) -> object:
+    if not _all_integers(values):
+        return [to_plain(item) for item in values]
+    if len(values) >= _PACKED_FROM:
+        try:
+            wide = np.array(values, dtype=np.int64)
+        except OverflowError:
+            return list(values)
+        packed = wide.astype("<i4")
+        if np.array_equal(packed, wide):
+            return {_PACKED: base64.b64encode(packed.tobytes()).decode("ascii")}
+    return list(values)
+
+
+def _unpacked(plain: object) -> tuple[int, ...]:
+    try:
+        data = base64.b64decode(from_plain(str, plain), validate=True)
+        return tuple(np.frombuffer(data, dtype="<i4").tolist())
+    except (binascii.Error, ValueError) as error:
+        raise CodecError(f"these are not packed integers: {error}") from error
+
+
 def _tuple(items: tuple[object, ...], plain: object) -> tuple[object, ...]:
+    if items == (int, ...) and isinstance(plain, dict) and set(plain) == {_PACKED}:
+        return _unpacked(plain[_PACKED])
     if not isinstance(plain, list):
         raise CodecError(f"{plain!r} is not a list")
     if len(items) == 2 and items[1] is ...:
@@ -100,7 +142,7 @@ def _tuple(items: tuple[object, ...], plain: object) -> tuple[object, ...]:
 
 def _all_integers(values: Sequence[object]) -> bool:
     """A way past the item-by-item path, for the tokens of a long text."""
-    return all(type(value) is int for value in values)
+    return set(map(type, values)) <= {int}
 
 
 def _union(hints: tuple[object, ...], plain: object) -> object:

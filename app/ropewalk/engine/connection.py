@@ -6,13 +6,16 @@ leave half a line in a pipe or lose one.
 
 from __future__ import annotations
 
+import io
 import threading
-import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from typing import IO
+from typing import IO, cast
 
-from ropewalk.engine.messages import Event, MessageError, Request, decode, encode
+from ropewalk.engine.messages import Event, Heartbeat, MessageError, Request, decode, encode
+from ropewalk.engine.patience import Signs
+
+_BUFFER_BYTES = 1 << 20
 
 
 class ConnectionLost(Exception):
@@ -36,10 +39,16 @@ class Connection:
         self._outbox: SimpleQueue[Request | None] = SimpleQueue()
         self._inbox: SimpleQueue[Event | None] = SimpleQueue()
         self._finished_up_to = 0
+        self._heard = self._moved = self._count = 0
         self._lost = False
         self._changed = threading.Condition()
         for target, name in ((self._write, "model requests"), (self._read, "model events")):
             threading.Thread(target=target, name=name, daemon=True).start()
+
+    @property
+    def signs(self) -> Signs:
+        """What has come from the other side by now."""
+        return Signs(self._heard, self._moved)
 
     def send(self, request: Request) -> None:
         """Queues a request; never waits, and may be called from any thread."""
@@ -63,11 +72,8 @@ class Connection:
 
     def wait_until_finished(self, request_id: int, timeout: float) -> bool:
         """Waits for a request's final event without taking it; whether it came, or the process is gone."""
-        deadline = time.monotonic() + timeout
         with self._changed:
-            return self._changed.wait_for(
-                lambda: self._lost or self._finished_up_to >= request_id, deadline - time.monotonic()
-            )
+            return self._changed.wait_for(lambda: self._lost or self._finished_up_to >= request_id, timeout)
 
     def close(self) -> None:
         """Lets the writing end go once all that is queued is written."""
@@ -85,8 +91,9 @@ class Connection:
 
     def _read(self) -> None:
         try:
-            with self._events:
-                for line in iter(self._events.readline, b""):
+            # an unbuffered pipe would be read byte by byte
+            with io.BufferedReader(cast(io.RawIOBase, self._events), _BUFFER_BYTES) as lines:
+                for line in lines:
                     self._take(decode(line))
         except (MessageError, OSError) as error:
             self._on_garbage(str(error))
@@ -98,6 +105,12 @@ class Connection:
     def _take(self, message: object) -> None:
         if not isinstance(message, Event):
             raise MessageError(f"a {type(message).__name__} is no event")
+        self._heard += 1
+        if isinstance(message, Heartbeat):
+            self._moved += message.count != self._count
+            self._count = message.count
+            return
+        self._moved += 1
         self._inbox.put(message)
         if message.final:
             with self._changed:

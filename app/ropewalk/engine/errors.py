@@ -46,7 +46,7 @@ class ChatTemplateError(EngineError):
 
 
 class Cancelled(EngineError):
-    """`Engine.cancel` stopped a request that has no result when it is stopped (loading)."""
+    """`Engine.cancel` stopped a request that has no result when it is stopped: loading, saving and so on."""
 
 
 class StateRefused(EngineError):
@@ -55,10 +55,6 @@ class StateRefused(EngineError):
 
 class EngineBusy(EngineError):
     """Another request is running, or a generation has been neither read to its end nor closed."""
-
-
-class EngineTimeout(EngineError):
-    """The model process did not answer in time; it has been ended."""
 
 
 class EngineDied(EngineError):
@@ -75,3 +71,7 @@ class EngineDied(EngineError):
         super().__init__(f"the model process {reason}{said}: start it again")
         self.reason = reason
         self.log = log
+
+
+class EngineTimeout(EngineDied):
+    """The model process did not come up, or hung, and has been ended; a new `Engine` may be started."""

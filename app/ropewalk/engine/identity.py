@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ropewalk.backend.context import Context, ContextParams, DecodeStatus, Logits
+from ropewalk.backend.context import Context, DecodeStatus, Logits
+from ropewalk.backend.context_params import ContextParams
 from ropewalk.backend.errors import BackendError, StoppedError
 from ropewalk.backend.library import require_patched
 from ropewalk.backend.model import Model
@@ -64,8 +65,8 @@ def _all_logits(
     context = Context(model, params, should_stop)
     try:
         rows = []
-        for at in range(0, len(tokens), context.n_batch):
-            if context.decode(tokens[at : at + context.n_batch], all_logits=True) is DecodeStatus.ABORTED:
+        for at in range(0, len(tokens), context.n_outputs):
+            if context.decode(tokens[at : at + context.n_outputs], all_logits=True) is DecodeStatus.ABORTED:
                 raise StoppedError("the comparison was stopped")
             rows.append(context.logits())
         return np.concatenate(rows)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -16,17 +17,27 @@ from ropewalk.engine.options import EngineOptions
 from ropewalk.engine.results import (
     GenerationResult,
     IdentityResult,
+    MemoryUse,
     ModelDescription,
     Piece,
     PrefillResult,
+    SavedState,
 )
 from ropewalk.engine.sampling import SamplingOptions
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Raised whenever a message changes; both sides must agree."""
 
 FailureKind = Literal[
-    "model", "not_patched", "memory", "prompt_too_long", "template", "cancelled", "request", "internal"
+    "model",
+    "not_patched",
+    "memory",
+    "prompt_too_long",
+    "template",
+    "state",
+    "cancelled",
+    "request",
+    "internal",
 ]
 
 
@@ -67,16 +78,33 @@ class Tokenize(Request):
 
 @dataclass(frozen=True)
 class ApplyTemplate(Request):
-    """Render (role, content) messages with the model's chat template."""
+    """Render (role, content) messages with the model's chat template, as if on that day."""
 
     messages: tuple[tuple[str, str], ...]
+    today: date | None = None
+
+
+@dataclass(frozen=True)
+class Detokenize(Request):
+    """Turn tokens into text."""
+
+    tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class CountReusable(Request):
+    """Say how much of a prompt a `Prefill` would not have to read."""
+
+    tokens: tuple[int, ...]
+    sequence: int = 0
 
 
 @dataclass(frozen=True)
 class Prefill(Request):
-    """Read a prompt, from the longest prefix on that the context holds."""
+    """Read a prompt, from the longest prefix on that the sequence holds."""
 
     tokens: tuple[int, ...]
+    sequence: int = 0
 
 
 @dataclass(frozen=True)
@@ -88,6 +116,43 @@ class Generate(Request):
     stop_at_eog: bool
     draft: int | None = None
     sequence: int = 0
+
+
+@dataclass(frozen=True)
+class CopySequence(Request):
+    """Make a sequence hold what another one does."""
+
+    source: int
+    target: int
+
+
+@dataclass(frozen=True)
+class DropSequence(Request):
+    """Forget what a sequence holds."""
+
+    sequence: int
+
+
+@dataclass(frozen=True)
+class SaveState(Request):
+    """Write the keys and values of a sequence to a file."""
+
+    path: Path
+    sequence: int = 0
+
+
+@dataclass(frozen=True)
+class RestoreState(Request):
+    """Make a sequence hold what a file says."""
+
+    path: Path
+    saved: SavedState
+    sequence: int = 0
+
+
+@dataclass(frozen=True)
+class MeasureMemory(Request):
+    """Say what the process takes."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +188,14 @@ class Hello(Event):
 
 
 @dataclass(frozen=True)
+class Heartbeat(Event):
+    """The process lives and is at work; `count` rises as long as the work goes on."""
+
+    final: ClassVar[bool] = False
+    count: int
+
+
+@dataclass(frozen=True)
 class LoadProgress(Event):
     """The share of the weights that is loaded, 0 to 1."""
 
@@ -142,6 +215,42 @@ class Tokens(Event):
     """The answer to `Tokenize`."""
 
     tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Text(Event):
+    """The answer to `Detokenize`."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class TokensHeld(Event):
+    """The answer to `CountReusable`, `CopySequence`, `DropSequence` and `RestoreState`: how many."""
+
+    count: int
+
+
+@dataclass(frozen=True)
+class StateProgress(Event):
+    """The share of a saved state that is written or read, 0 to 1."""
+
+    final: ClassVar[bool] = False
+    share: float
+
+
+@dataclass(frozen=True)
+class StateSaved(Event):
+    """The answer to `SaveState`."""
+
+    saved: SavedState
+
+
+@dataclass(frozen=True)
+class MemoryMeasured(Event):
+    """The answer to `MeasureMemory`."""
+
+    use: MemoryUse
 
 
 @dataclass(frozen=True)
@@ -212,8 +321,11 @@ Message = Request | Event
 _KINDS: dict[str, type[Message]] = {
     kind.__name__: kind
     for kind in (
-        *(Load, Resize, Tokenize, ApplyTemplate, Prefill, Generate, CheckIdentity, Cancel, Shutdown),
-        *(Hello, LoadProgress, Loaded, Tokens, Templated, PrefillProgress, Prefilled, PieceMade, Generated),
+        *(Load, Resize, Tokenize, Detokenize, ApplyTemplate, CountReusable, Prefill, Generate),
+        *(CopySequence, DropSequence, SaveState, RestoreState, MeasureMemory, CheckIdentity),
+        *(Cancel, Shutdown),
+        *(Hello, Heartbeat, LoadProgress, Loaded, Tokens, Text, Templated, TokensHeld),
+        *(PrefillProgress, Prefilled, PieceMade, Generated, StateProgress, StateSaved, MemoryMeasured),
         *(IdentityChecked, Failed),
     )
 }

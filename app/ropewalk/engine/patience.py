@@ -12,7 +12,7 @@ class Patience:
     Attributes:
         start_seconds: for the process to come up.
         silence_seconds: for any sign of life while a request is in work: about one comes every second.
-        stall_seconds: for the work to go on, where there are signs of life: a batch, a token, a tensor loaded.
+        stall_seconds: for the work to go on while there are signs of life: a batch, a token, a tensor.
     """
 
     start_seconds: float = 120.0
@@ -33,6 +33,9 @@ class Patience:
     def slice_seconds(self) -> float:
         """How long to wait at once, so that a limit is noticed soon after it is reached."""
         return min(1.0, self.silence_seconds / 4, self.stall_seconds / 4)
+
+
+DEFAULT_PATIENCE = Patience()
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,12 @@ class Watch:
         Returns:
             What to say of the process where patience is at its end.
         """
-        self._silent = 0.0 if signs.heard != self._signs.heard else self._silent + self._patience.slice_seconds
-        self._stalled = 0.0 if signs.moved != self._signs.moved else self._stalled + self._patience.slice_seconds
+        self._silent = (
+            0.0 if signs.heard != self._signs.heard else self._silent + self._patience.slice_seconds
+        )
+        self._stalled = (
+            0.0 if signs.moved != self._signs.moved else self._stalled + self._patience.slice_seconds
+        )
         self._signs = signs
         if self._silent >= self._patience.silence_seconds:
             return f"gave no sign of life for {self._patience.silence_seconds:g} seconds and was ended"

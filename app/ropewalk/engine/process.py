@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
 import sys
 import threading
 from collections import deque
-from typing import IO
+from typing import IO, cast
 
 from ropewalk.backend.rpc_server import RpcAddress
 from ropewalk.engine.errors import EngineDied
@@ -40,7 +41,7 @@ class ModelProcess:
 
     def __init__(self) -> None:
         """Starts it."""
-        self._popen = subprocess.Popen(
+        self._popen: subprocess.Popen[bytes] = subprocess.Popen(
             [sys.executable, "-c", _START],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -117,7 +118,7 @@ class ModelProcess:
     def _read_log(self) -> None:
         assert self._popen.stderr is not None
         with self._popen.stderr as stream:
-            for line in iter(stream.readline, b""):
+            for line in io.BufferedReader(cast(io.RawIOBase, stream)):
                 self._log.append(line.decode("utf-8", "replace").rstrip())
 
 

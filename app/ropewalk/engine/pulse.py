@@ -1,4 +1,4 @@
-"""Signs of life of a model process: how often its work has moved on, told about every second while it works."""
+"""Signs of life of a model process: how often its work has moved on, told every second while it works."""
 
 from __future__ import annotations
 

@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from datetime import date
 from pathlib import Path
 
-from ropewalk.backend import chat_template
-from ropewalk.backend.context import Context, ContextParams, check_memory, fits
-from ropewalk.backend.errors import BackendError
+from ropewalk.backend import chat_template, state_file
+from ropewalk.backend.context import Context
+from ropewalk.backend.context_memory import check_memory, fits
+from ropewalk.backend.context_params import ContextParams
+from ropewalk.backend.errors import BackendError, ContextError, StoppedError
 from ropewalk.backend.model import Model
+from ropewalk.backend.special_tokens import special_tokens
+from ropewalk.backend.state_file import WrittenState
+from ropewalk.backend.vocabulary_model import VocabularyModel
 from ropewalk.engine.generation import generate
 from ropewalk.engine.identity import check_identity
+from ropewalk.engine.memory_use import memory_use
 from ropewalk.engine.options import EngineOptions
 from ropewalk.engine.results import (
     GenerationResult,
     IdentityResult,
+    MemoryUse,
     ModelDescription,
     Piece,
     PrefillResult,
+    SavedState,
 )
 from ropewalk.engine.sampling import SamplingOptions
 from ropewalk.engine.sequence import HeldTokens, ReadProgress, TokenSequence
+from ropewalk.engine.speculation import MAX_DRAFT
+
+ShareProgress = Callable[[float], None]
 
 
 class Worker:
@@ -38,38 +50,42 @@ class Worker:
         """
         self._should_stop = should_stop
         self._model: Model | None = None
+        self._vocabulary_model: VocabularyModel | None = None
         self._params: ContextParams | None = None
-        self._sequence: TokenSequence | None = None
+        self._sequences: tuple[TokenSequence, ...] = ()
 
-    def load(
-        self, path: Path, options: EngineOptions, on_progress: Callable[[float], None]
-    ) -> ModelDescription:
-        """Loads a model in place of any other and makes its context."""
+    def load(self, path: Path, options: EngineOptions, on_progress: ShareProgress) -> ModelDescription:
+        """Loads a model in place of any other and makes its context, or its vocabulary alone."""
         self._unload()
+        if options.vocabulary_only:
+            self._vocabulary_model = VocabularyModel.load(path)
+            on_progress(1.0)
+            return _describe(self._vocabulary_model, n_ctx=0)
 
         def progress(share: float) -> bool:
             on_progress(share)
             return not self._should_stop()
 
+        params = _context_params(options)
+        gpu_layers = -1 if options.gpu_layers is None else options.gpu_layers
         self._model = Model.load(
-            path,
-            gpu_layers=-1 if options.gpu_layers is None else options.gpu_layers,
-            rpc_servers=options.rpc_servers,
-            on_progress=progress,
+            path, gpu_layers=gpu_layers, rpc_servers=options.rpc_servers, on_progress=progress
         )
         try:
             if options.plan is not None:
                 self._model.set_plan(options.plan)
-            self._make_context(self._model, _context_params(options))
+            _require_possible(self._model, params)
+            self._make_context(self._model, params)
         except BaseException:
             self._unload()
             raise
-        return self._describe()
+        return _describe(self._model, params.n_ctx)
 
     def resize(self, n_ctx: int) -> ModelDescription:
         """Makes the context again for `n_ctx` tokens; the old one is kept where the new one would not fit.
 
-        What was read stays read, where it fits into the new context, and a copy of it into memory beside it.
+        What was read stays read, where it fits into the new context, and a copy of it into memory beside it;
+        what sequences share takes its room for each of them then.
         """
         model, params = self._loaded()
         params = dataclasses.replace(params, n_ctx=n_ctx)
@@ -77,28 +93,41 @@ class Worker:
         held = self._take_out(model, params)
         self._drop_context()
         self._make_context(model, params)
-        if held is not None:
-            self._held().put_in(held)
-        return self._describe()
+        for sequence, taken in held:
+            self._sequences[sequence].put_in(taken)
+        return _describe(model, n_ctx)
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """Tokens of a text."""
-        model, _ = self._loaded()
-        return model.vocabulary.tokenize(text, add_special=add_special, parse_special=parse_special)
+        return self._vocabulary_source().vocabulary.tokenize(
+            text, add_special=add_special, parse_special=parse_special
+        )
 
-    def apply_template(self, messages: Sequence[tuple[str, str]]) -> str | None:
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        """The text of tokens, control tokens left out; bytes that make no character become U+FFFD."""
+        return self._vocabulary_source().vocabulary.detokenize(tokens)
+
+    def apply_template(self, messages: Sequence[tuple[str, str]], today: date | None) -> str | None:
         """The prompt the model's chat template makes; None where it has no template."""
-        model, _ = self._loaded()
-        template, vocabulary = model.chat_template, model.vocabulary
+        model = self._vocabulary_source()
+        template = model.chat_template
         if template is None:
             return None
         return chat_template.render(
-            template, messages, bos_text=vocabulary.bos_text, eos_text=vocabulary.eos_text
+            template,
+            messages,
+            special_tokens=special_tokens(model.vocabulary, model.meta),
+            today=today,
+            should_stop=self._should_stop,
         )
 
-    def prefill(self, tokens: Sequence[int], on_progress: ReadProgress) -> PrefillResult:
+    def reusable(self, tokens: Sequence[int], sequence: int) -> int:
+        """How many of these tokens a `prefill` would not compute."""
+        return self._held(sequence).reusable(tokens)
+
+    def prefill(self, tokens: Sequence[int], on_progress: ReadProgress, sequence: int) -> PrefillResult:
         """Reads a prompt."""
-        return self._held().read(tokens, on_progress)
+        return self._held(sequence).read(tokens, on_progress)
 
     def generate(
         self,
@@ -107,17 +136,53 @@ class Worker:
         sampling: SamplingOptions,
         stop_at_eog: bool,
         draft: int | None,
+        sequence: int,
         on_piece: Callable[[Piece], None],
     ) -> GenerationResult:
-        """Answers the prompt read last."""
+        """Answers the prompt that the sequence has read last."""
+        held = self._held(sequence)
+        held.recover_logits()
         return generate(
-            self._held(),
+            held,
             max_tokens=max_tokens,
             sampling=sampling,
             stop_at_eog=stop_at_eog,
             draft=draft,
             on_piece=on_piece,
         )
+
+    def copy_sequence(self, source: int, target: int) -> int:
+        """Makes a sequence hold what another one does; returns how many tokens that is."""
+        return self._held(source).copy_to(self._held(target))
+
+    def drop_sequence(self, sequence: int) -> int:
+        """Forgets what a sequence holds; returns what is left of it."""
+        self._held(sequence).drop()
+        return 0
+
+    def save_state(self, path: Path, sequence: int, on_progress: ShareProgress) -> SavedState:
+        """Writes what a sequence holds to a file."""
+        held = self._held(sequence)
+        if not held.tokens:
+            raise BackendError("there is nothing to save: read a text first")
+        written = state_file.write_state(held.context, sequence, path, self._stopping(on_progress))
+        return SavedState(tuple(held.tokens), written.n_bytes, written.block_bytes, written.checksums)
+
+    def restore_state(self, path: Path, saved: SavedState, sequence: int, on_progress: ShareProgress) -> int:
+        """Makes a sequence hold what a file says, in place of its own; where that fails it is empty."""
+        held = self._held(sequence)
+        held.put_in_file(
+            path,
+            saved.tokens,
+            WrittenState(saved.n_bytes, saved.block_bytes, saved.checksums),
+            self._stopping(on_progress),
+        )
+        return len(held.tokens)
+
+    def memory(self) -> MemoryUse:
+        """What the process takes."""
+        model, _ = self._loaded()
+        return memory_use(model, self._sequences[0].context.buffers if self._sequences else None)
 
     def check_identity(self, tokens: Sequence[int]) -> IdentityResult:
         """Compares the plan's logits with those of no plan; the context is empty afterwards."""
@@ -129,56 +194,95 @@ class Worker:
         finally:
             self._make_context(model, params)
 
+    def _stopping(self, on_progress: ShareProgress) -> ShareProgress:
+        """Tells progress, and ends what tells it once that is wished."""
+
+        def progress(share: float) -> None:
+            on_progress(share)
+            if self._should_stop():
+                raise StoppedError("saving or restoring what was read was stopped")
+
+        return progress
+
+    def _vocabulary_source(self) -> Model | VocabularyModel:
+        if self._vocabulary_model is not None:
+            return self._vocabulary_model
+        return self._loaded()[0]
+
     def _loaded(self) -> tuple[Model, ContextParams]:
+        if self._vocabulary_model is not None:
+            raise BackendError("only the vocabulary was loaded: load the whole model first")
         if self._model is None or self._params is None:
             raise BackendError("no model is loaded: load one first")
         return self._model, self._params
 
-    def _held(self) -> TokenSequence:
-        self._loaded()
-        if self._sequence is None:
+    def _held(self, number: int) -> TokenSequence:
+        _, params = self._loaded()
+        if not self._sequences:
             raise BackendError("there is no context: the last one could not be made, so resize it first")
-        return self._sequence
+        if not 0 <= number < params.n_sequences:
+            raise BackendError(
+                f"there is no sequence {number}: the context was made for {params.n_sequences}, from 0 on"
+            )
+        return self._sequences[number]
 
-    def _take_out(self, model: Model, params: ContextParams) -> HeldTokens | None:
-        sequence = self._sequence
-        if sequence is None or not 0 < len(sequence.tokens) <= params.n_ctx:
-            return None
-        return sequence.take_out() if fits(model, params, beside=sequence.context.state_size) else None
+    def _take_out(self, model: Model, params: ContextParams) -> list[tuple[int, HeldTokens]]:
+        """Copies of what the sequences hold, as far as the new context and the memory have room for them."""
+        taken: list[tuple[int, HeldTokens]] = []
+        room, beside = params.n_ctx, 0
+        for number, sequence in enumerate(self._sequences):
+            size = sequence.state_size if 0 < len(sequence.tokens) <= room else 0
+            if size and fits(model, params, beside=beside + size):
+                taken.append((number, sequence.take_out()))
+                room -= len(sequence.tokens)
+                beside += size
+        return taken
 
     def _make_context(self, model: Model, params: ContextParams) -> None:
         context = Context(model, params, self._should_stop)
         self._params = params
-        self._sequence = TokenSequence(context, self._should_stop)
+        self._sequences = tuple(
+            TokenSequence(context, self._should_stop, number) for number in range(params.n_sequences)
+        )
 
     def _drop_context(self) -> None:
-        if self._sequence is not None:
-            self._sequence.context.close()
-            self._sequence = None
+        if self._sequences:
+            self._sequences[0].context.close()
+            self._sequences = ()
 
     def _unload(self) -> None:
         self._drop_context()
-        if self._model is not None:
-            self._model.close()
-        self._model = self._params = None
+        for model in (self._model, self._vocabulary_model):
+            if model is not None:
+                model.close()
+        self._model = self._vocabulary_model = self._params = None
 
-    def _describe(self) -> ModelDescription:
-        model, params = self._loaded()
-        plan, native = model.plan() or (None, False)
-        train_length = model.original_context_length or model.context_length
-        return ModelDescription(
-            path=model.path,
-            architecture=model.architecture,
-            n_layer=model.n_layer,
-            n_params=model.n_params,
-            size_bytes=model.size_bytes,
-            train_length=plan.train_length if plan else train_length,
-            target_length=plan.target_length if plan else model.context_length,
-            vocab_size=model.vocabulary.size,
-            has_chat_template=model.chat_template is not None,
-            plan=plan,
-            native=native,
-            n_ctx=params.n_ctx,
+
+def _describe(model: Model | VocabularyModel, n_ctx: int) -> ModelDescription:
+    plan, native = model.plan() or (None, False)
+    train_length = model.original_context_length or model.context_length
+    return ModelDescription(
+        path=model.path,
+        architecture=model.architecture,
+        n_layer=model.n_layer,
+        n_params=model.n_params,
+        size_bytes=model.size_bytes,
+        train_length=plan.train_length if plan else train_length,
+        target_length=plan.target_length if plan else model.context_length,
+        vocab_size=model.vocabulary.size,
+        has_chat_template=model.chat_template is not None,
+        plan=plan,
+        native=native,
+        n_ctx=n_ctx,
+    )
+
+
+def _require_possible(model: Model, params: ContextParams) -> None:
+    plan, _ = model.plan() or (None, False)
+    if plan is not None and plan.streaming and params.n_sequences > 1:
+        raise ContextError(
+            f"{params.n_sequences} sequences under a plan that streams, which holds one text at a time: "
+            "ask for one sequence, or use another method"
         )
 
 
@@ -187,7 +291,9 @@ def _context_params(options: EngineOptions) -> ContextParams:
         n_ctx=options.n_ctx,
         n_batch=options.batch_size,
         n_ubatch=options.ubatch_size,
+        n_outputs=1 + MAX_DRAFT,
         threads=options.threads,
         flash_attention=options.flash_attention,
         kv_type=options.kv_type,
+        n_sequences=options.n_sequences,
     )
