@@ -109,6 +109,7 @@ class Model:
                 raise (
                     StoppedError(f"loading {path} was stopped") if cancelled else _refusal(path, log.errors())
                 )
+        rpc.connect(rpc_servers)
         device_names = tuple(match[1] for line in assigned if (match := _ASSIGNED.search(line)))
         placed = Placed(gpu_layers, tuple(rpc_servers), device_names, gpus, without_weights)
         return cls(header, handle, placed)
@@ -118,6 +119,7 @@ class Model:
         if self.handle:
             capi.llama_model_free(self.handle)
             self.handle = None
+            rpc.disconnect(self.placed.rpc_servers)
 
     @property
     def header(self) -> GgufHeader:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections import Counter
 from collections.abc import Sequence
 
 from llama_cpp import llama_cpp as capi
@@ -13,6 +14,9 @@ from ropewalk.backend.library import CType
 from ropewalk.backend.rpc_server import BUILT_WITHOUT, RpcAddress, say_hello
 
 _MAX_DEVICES = 14  # a ggml scheduler takes 16 backends; the CPU is one, and an accelerator may be another
+
+_in_use: Counter[RpcAddress] = Counter()
+"""Servers that models of this process are placed on: they serve one connection at a time, and that is ours."""
 
 
 def is_built_in() -> bool:
@@ -49,6 +53,16 @@ def devices_for_layers(servers: Sequence[RpcAddress]) -> CType:
     return (ctypes.c_void_p * (len(handles) + 1))(*handles, None)
 
 
+def connect(servers: Sequence[RpcAddress]) -> None:
+    """Notes that a model was placed on servers, which from then on answer nobody else."""
+    _in_use.update(server.resolved() for server in servers)
+
+
+def disconnect(servers: Sequence[RpcAddress]) -> None:
+    """Notes that a model was freed."""
+    _in_use.subtract(server.resolved() for server in servers)
+
+
 def _remote(servers: Sequence[RpcAddress]) -> list[int]:
     add_server = _add_server()
     named: dict[RpcAddress, RpcAddress] = {}
@@ -58,7 +72,8 @@ def _remote(servers: Sequence[RpcAddress]) -> list[int]:
         if address in named:
             raise RpcServerError(f"{named[address]} and {server} are one RPC server: name it once")
         named[address] = server
-        say_hello(address)
+        if not _in_use[address]:
+            say_hello(address)
         registry = add_server(str(address).encode("ascii"))
         count = library.ggml("ggml_backend_reg_dev_count", ctypes.c_size_t, ctypes.c_void_p)
         get = library.ggml("ggml_backend_reg_dev_get", ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
