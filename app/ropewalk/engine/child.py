@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -94,7 +95,16 @@ def main() -> None:
     """Serves requests until stdin ends or a `Shutdown` comes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the owner's business
     incoming, outgoing = _take_standard_streams()
-    _Server(incoming, outgoing).run()
+    Server(incoming, outgoing, _make_worker, os._exit).run()
+
+
+def _make_worker(should_stop: Callable[[], bool]) -> Worker:
+    from ropewalk.backend import library, native_log  # noqa: PLC0415  # slow: after listening to stdin
+    from ropewalk.engine.worker import Worker  # noqa: PLC0415
+
+    library.initialize()
+    native_log.LOG.echo_errors = True
+    return Worker(should_stop)
 
 
 def _take_standard_streams() -> tuple[BinaryIO, BinaryIO]:
@@ -107,10 +117,29 @@ def _take_standard_streams() -> tuple[BinaryIO, BinaryIO]:
     return incoming, outgoing
 
 
-class _Server:
-    def __init__(self, incoming: BinaryIO, outgoing: BinaryIO) -> None:
+class Server:
+    """Answers requests, one at a time, as they come."""
+
+    def __init__(
+        self,
+        incoming: BinaryIO,
+        outgoing: BinaryIO,
+        make_worker: Callable[[Callable[[], bool]], Worker],
+        leave: Callable[[int], object],
+    ) -> None:
+        """A server that has not begun.
+
+        Args:
+            incoming: what requests are read from.
+            outgoing: what events are written to; unbuffered.
+            make_worker: makes what does the work, once requests are listened to; told what to ask whether the
+                request in work is to be given up.
+            leave: ends the process with an exit code, whatever is in work.
+        """
         self._incoming = incoming
         self._outgoing = outgoing
+        self._make_worker = make_worker
+        self._leave = leave
         self._sending = threading.Lock()
         self._requests: SimpleQueue[Request] = SimpleQueue()
         self._cancellation = Cancellation()
@@ -118,13 +147,9 @@ class _Server:
         self._pulse = Pulse(self._tell_pulse)
 
     def run(self) -> None:
+        """Serves until a `Shutdown` comes."""
         threading.Thread(target=self._receive, name="requests", daemon=True).start()
-        from ropewalk.backend import library, native_log  # noqa: PLC0415  # slow: after listening to stdin
-        from ropewalk.engine.worker import Worker  # noqa: PLC0415
-
-        library.initialize()
-        native_log.LOG.echo_errors = True
-        worker = Worker(self._should_stop)
+        worker = self._make_worker(self._should_stop)
         self._send(Hello(0, os.getpid()))
         while not isinstance(request := self._requests.get(), Shutdown):
             self._cancellation.begin(request.id)
@@ -132,6 +157,7 @@ class _Server:
             self._pulse.begin()
             self._send(self._answer(worker, request))
             self._pulse.end()
+        self._pulse.close()
 
     def _should_stop(self) -> bool:
         """Asked wherever the work can be given up, which is a sign that it goes on."""
@@ -151,8 +177,9 @@ class _Server:
                     self._requests.put(message)
         except MessageError as error:
             print(f"bad request: {error}", file=sys.stderr, flush=True)
-            os._exit(EXIT_BAD_MESSAGE)
-        os._exit(0)  # the owner is gone: nobody waits for what may be running
+            self._leave(EXIT_BAD_MESSAGE)
+        else:
+            self._leave(0)  # the owner is gone: nobody waits for what may be running
 
     def _send(self, event: Event) -> None:
         line = encode(event)
@@ -173,7 +200,7 @@ class _Server:
             while rest:
                 rest = rest[self._outgoing.write(rest) :]
         except OSError:
-            os._exit(0)  # as above
+            self._leave(0)  # as above
 
     def _answer(self, worker: Worker, request: Request) -> Event:
         try:

@@ -25,6 +25,7 @@ class Pulse:
         self._seconds = seconds
         self._count = 0
         self._at_work = threading.Event()
+        self._closed = False
         threading.Thread(target=self._run, name="pulse", daemon=True).start()
 
     def beat(self) -> None:
@@ -39,10 +40,14 @@ class Pulse:
         """None is."""
         self._at_work.clear()
 
+    def close(self) -> None:
+        """Ends the thread."""
+        self._closed = True
+        self._at_work.set()
+
     def _run(self) -> None:
         pause = threading.Event()
-        while True:
-            self._at_work.wait()
+        while self._at_work.wait() and not self._closed:
             pause.wait(self._seconds)
-            if self._at_work.is_set():
+            if self._at_work.is_set() and not self._closed:
                 self._tell(self._count)
