@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark.stream import negative_log_likelihoods
+from benchmark.likelihoods import negative_log_likelihoods
 from test_scripts_bench_runs import run
 
 N_PARTS = 3

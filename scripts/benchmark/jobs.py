@@ -21,7 +21,7 @@ class Setup:
         n_ctx: tokens of context.
         threads: CPU threads, for prefill and decode.
         flash_attention: whether it is on.
-        kv_type: `f32`, `f16` or `q8_0`, for keys and values.
+        kv_type: `f32`, `f16`, `q8_0`, `q5_1` or `q4_0`, for keys and values.
         n_ubatch: tokens computed at once, and decoded at once in a prefill.
         method: of the plan that is set on the model, as `ropewalk --method` spells it; "" for no plan.
         target_length: the plan's, in tokens.
@@ -84,12 +84,29 @@ class LogitsJob:
 
 
 @dataclass(frozen=True)
+class LikelihoodJob:
+    """Read windows of a text, each into an empty context, and keep every token's likelihood.
+
+    Attributes:
+        setup: where.
+        windows_file: token numbers [windows, tokens], a .npy file.
+        file: the .npz file that is written (see `likelihoods.read_windows`).
+    """
+
+    setup: Setup
+    windows_file: str
+    file: str
+
+
+@dataclass(frozen=True)
 class AboutJob:
     """Which library is loaded."""
 
 
-Job = SpeedJob | NodesJob | LogitsJob | AboutJob
-_KINDS: dict[str, type] = {kind.__name__: kind for kind in (SpeedJob, NodesJob, LogitsJob, AboutJob)}
+Job = SpeedJob | NodesJob | LogitsJob | LikelihoodJob | AboutJob
+_KINDS: dict[str, type] = {
+    kind.__name__: kind for kind in (SpeedJob, NodesJob, LogitsJob, LikelihoodJob, AboutJob)
+}
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,13 @@ Native: TypeAlias = Any  # structs and pointers of llama_cpp, which has no types
 NodeCallback = Callable[[int, bool, object], bool]
 """(a `ggml_tensor *`, whether it is a question, nothing): ggml's callback before and after a node."""
 
-_KV_TYPES = {"f32": capi.GGML_TYPE_F32, "f16": capi.GGML_TYPE_F16, "q8_0": capi.GGML_TYPE_Q8_0}
+_KV_TYPES = {
+    "f32": capi.GGML_TYPE_F32,
+    "f16": capi.GGML_TYPE_F16,
+    "q8_0": capi.GGML_TYPE_Q8_0,
+    "q5_1": capi.GGML_TYPE_Q5_1,
+    "q4_0": capi.GGML_TYPE_Q4_0,
+}
 _KV_SIZE = re.compile(r"KV buffer size = +([\d.]+) MiB")
 _MEBIBYTE = 1 << 20
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from benchmark.bench import NO_PLAN, Bench
+from benchmark.likelihoods import negative_log_likelihoods
 from benchmark.outcome import Outcome
 from benchmark.page import table
 from benchmark.peak_memory import peak_bytes
@@ -94,7 +95,7 @@ def read_slices(
             batch = list(tokens[start : start + _BATCH])
             context.decode(batch, all_logits=True)
             following = tokens[start + 1 : start + 1 + len(batch)]
-            losses += negative_log_likelihoods(context.logits()[: len(following)], following)
+            losses.extend(negative_log_likelihoods(context.logits()[: len(following)], following))
             end = start + len(batch)
             on_position(end)
             if end % size == 0 or end == len(tokens):
@@ -103,15 +104,6 @@ def read_slices(
     finally:
         context.close()
     return parts
-
-
-def negative_log_likelihoods(logits: np.ndarray, following: Sequence[int]) -> list[float]:
-    """Nats, of each token that follows; logits [tokens, vocabulary]."""
-    rows = logits.astype(np.float64)
-    top = rows.max(axis=1)
-    sums = np.log(np.exp(rows - top[:, None]).sum(axis=1)) + top
-    chosen = rows[np.arange(len(following)), np.asarray(following, dtype=np.int64)]
-    return [float(loss) for loss in sums - chosen]
 
 
 def stream_table(streamed: Sequence[Slice], plain: Sequence[Slice]) -> str:

@@ -17,7 +17,8 @@ import numpy as np
 from llama_cpp import llama_cpp as capi
 
 from benchmark.graph_nodes import count_nodes
-from benchmark.jobs import AboutJob, Job, Json, LogitsJob, NodesJob, SpeedJob, job_from_json
+from benchmark.jobs import AboutJob, Job, Json, LikelihoodJob, LogitsJob, NodesJob, SpeedJob, job_from_json
+from benchmark.likelihoods import read_windows
 from benchmark.loaded_model import RefusedError, loaded_model
 from benchmark.speed import measure_speed
 from ropewalk.backend import library
@@ -45,6 +46,8 @@ def _result(job: Job) -> Json:
         return [graph.operations for graph in count_nodes(job.setup, job.prefill_tokens)]
     if isinstance(job, LogitsJob):
         return _keep_logits(job)
+    if isinstance(job, LikelihoodJob):
+        return read_windows(job, lambda done: _say({"work": done}))
     assert isinstance(job, AboutJob)
     info = library.library_info()
     known = any(hasattr(capi._lib, name) for name in ("llama_context_plan_build", "llama_model_plan_set"))
