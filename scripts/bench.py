@@ -21,6 +21,7 @@ from benchmark.child import Libraries  # noqa: E402
 from benchmark.decode_at_depth import measure_decode  # noqa: E402
 from benchmark.flash_attention import measure_flash_attention  # noqa: E402
 from benchmark.identity import measure_identity  # noqa: E402
+from benchmark.kv_types import PROSE, measure_kv_types  # noqa: E402
 from benchmark.nodes import measure_nodes  # noqa: E402
 from benchmark.outcome import Outcome  # noqa: E402
 from benchmark.page import Section, write_section  # noqa: E402
@@ -37,7 +38,7 @@ from ropewalk.evaluation.results import write_json  # noqa: E402
 
 PAGE = _ROOT / "docs" / "benchmarks.md"
 _QUICK = ("identity", "nodes", "plans")
-_ALL = (*_QUICK, "windows", "decode", "flash-attention", "stream", "bake")
+_ALL = (*_QUICK, "windows", "decode", "flash-attention", "kv-types", "stream", "bake")
 _FLASH = {"off": (False,), "on": (True,), "both": (False, True)}
 _NOT_IN_THE_COMMAND = ("what", "json", "page", "jobs")
 _BAD_INPUT = 3
@@ -59,12 +60,12 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--pairs",
         type=int,
-        help="rounds (default: 21 of plans and decode, 3 of windows, 5 of flash-attention and bake)",
+        help="rounds (default: 21 of plans and decode, 3 of windows and kv-types, 5 of the others)",
     )
     add(
         "--tokens",
         type=int,
-        help="default: 512 for plans, 16384 for windows and decode, 4096 for flash-attention",
+        help="default: 512 for plans, 16384 for windows and decode, 4096 for flash-attention and kv-types",
     )
     add("--decode-tokens", type=int, default=64, help="written at the end (default: 64)")
     add("--methods", help=f"of plans and nodes (default: {','.join(METHODS)}; windows too for nodes)")
@@ -73,8 +74,20 @@ def _parser() -> argparse.ArgumentParser:
     add("--lower", type=int, help="of windows: how many of the lowest layers (default: two thirds)")
     add("--flash-attn", choices=_FLASH, default="both", help="of windows (default: both) and decode (off)")
     add(
-        "--text", type=Path, nargs="+", metavar="FILE", help="of stream (default: this project's app/**/*.py)"
+        "--text",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="of stream (default: this project's app/**/*.py) and kv-types (default: its pages)",
     )
+    add(
+        "--contexts",
+        type=int,
+        nargs="+",
+        default=[2048, 8192],
+        help="of kv-types: tokens of a window (default: 2048 8192)",
+    )
+    add("--text-tokens", type=int, default=8192, help="of kv-types: read in windows (default: 8192)")
     add("--target-length", type=int, help="of stream (default: the train length)")
     add("--times", type=int, default=10, help="of stream: target lengths that are read (default: 10)")
     add("--gigabytes", type=float, default=4.0, help="of bake: the size of the file (default: 4)")
@@ -198,6 +211,16 @@ def _measure(what: str, bench: Bench, given: argparse.Namespace) -> Outcome:
             sinks=given.sinks,
             target_length=_or(given.target_length, bench.train_length),
             times=given.times,
+        )
+    if what == "kv-types":
+        return measure_kv_types(
+            bench,
+            _text(given.text or [_ROOT / name for name in PROSE]),
+            contexts=given.contexts,
+            text_tokens=given.text_tokens,
+            pairs=_or(given.pairs, 3),
+            tokens=_or(given.tokens, 4096),
+            decode_tokens=given.decode_tokens,
         )
     return measure_flash_attention(
         bench, pairs=_or(given.pairs, 5), tokens=_or(given.tokens, 4096), decode_tokens=given.decode_tokens
