@@ -1,7 +1,7 @@
 """Which model a file is, without reading all of it.
 
-The digest is of the headers (metadata and tensor table) of all parts and of a block from the middle of
-every tensor, so that a model of which only one tensor was changed is another. It does not depend on the
+The digest is of the headers (metadata and tensor table) of all parts and of three blocks of every tensor,
+at its beginning, middle and end, so that a model of which only one tensor was changed is another. It does not depend on the
 file's name, place or times. What was found is remembered by those: path, size, time of change and inode of
 every part.
 """
@@ -89,9 +89,10 @@ def _digest(header: GgufHeader) -> str:
                 left -= len(piece)
             for tensor in part.tensors.values():
                 size = tensor.n_bytes or _BLOCK_BYTES
-                middle = max(0, (size - _BLOCK_BYTES) // 2)
-                file.seek(part.data_start + tensor.offset + middle)
-                found.update(file.read(min(_BLOCK_BYTES, size)))
+                last = max(0, size - _BLOCK_BYTES)
+                for start in sorted({0, last // 2, last}):
+                    file.seek(part.data_start + tensor.offset + start)
+                    found.update(file.read(min(_BLOCK_BYTES, size)))
     return found.hexdigest()
 
 

@@ -87,15 +87,15 @@ def read_entry(folder: Path) -> Entry:
     try:
         manifest = Manifest.decoded(path.read_bytes())
         last_used = path.stat().st_mtime
-        size = (folder / STATE).stat().st_size
+        sizes = [(folder / name).stat().st_size for name in (STATE, TOKENS)]
     except FileNotFoundError as error:
         if folder.exists():
             raise DamagedSnapshot(f"its file {Path(error.filename).name} is missing") from error
         raise
     if manifest.id != folder.name:
         raise DamagedSnapshot("it is another snapshot's")
-    if size != manifest.state_bytes:
-        raise DamagedSnapshot("its state is not as long as what was written")
+    if sizes[0] != manifest.state_bytes or sum(sizes) != manifest.n_bytes:
+        raise DamagedSnapshot("its files are not as long as what was written")
     return Entry(folder, manifest, last_used)
 
 
