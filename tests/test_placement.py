@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ropewalk.backend import budgets as budgets_module
-from ropewalk.backend import host, placement
+from ropewalk.backend import gpus, host, placement
 from ropewalk.backend.context import Context
 from ropewalk.backend.context_params import ContextParams
 from ropewalk.backend.errors import MemoryShortageError
@@ -20,6 +20,9 @@ from ropewalk.backend.library import DeviceInfo
 from ropewalk.backend.model import Model
 from ropewalk.backend.needs import ContextNeeds
 from ropewalk.backend.placement import choose_gpu_layers, most_layers
+from ropewalk.engine.options import EngineOptions
+from ropewalk.engine.sampling import GREEDY
+from ropewalk.engine.worker import Worker
 from ropewalk_plan import ContextPlan
 from rpc_servers import RunningServer, require_rpc, running_server
 from tiny_models import write_tiny_model
@@ -147,7 +150,7 @@ def _on_server(path: Path, server: RunningServer, n: int, plan: ContextPlan | No
 
 def _limit(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
     """Make every GPU say that so much is free; the server tells the whole machine's."""
-    real = placement.layer_devices
+    real = gpus.layer_devices
 
     def limited(servers: Sequence[object]) -> tuple[DeviceInfo, ...]:
         return tuple(dataclasses.replace(gpu, memory_free=free) for gpu in real(servers))  # type: ignore[arg-type]
@@ -241,3 +244,66 @@ def test_the_hosts_part_is_refused_too(
             Context(model, PARAMS)
     finally:
         model.close()
+
+
+def _options(server: RunningServer, **others: object) -> EngineOptions:
+    return EngineOptions(
+        n_ctx=256,
+        threads=1,
+        flash_attention="off",
+        rpc_servers=(server.address,),
+        **others,  # type: ignore[arg-type]
+    )
+
+
+def _answer(worker: Worker) -> str:
+    return worker.generate(
+        max_tokens=8, sampling=GREEDY, stop_at_eog=False, on_piece=lambda _piece: None, sequence=0, draft=0
+    ).text
+
+
+def test_a_longer_context_moves_layers_off_the_gpu_and_keeps_what_was_read(
+    big_file: Path, server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Room for all layers and the short context, but not for the long one; the answer stays the same."""
+    all_layers = N_LAYER + 1
+    _limit(monkeypatch, _on_server(big_file, server, all_layers).devices[-1].total - 1)
+    prompt = list(range(300, 350))
+    worker = Worker(lambda: False)
+    try:
+        worker.load(big_file, _options(server), lambda _share: None)
+        model = worker._model
+        assert model is not None
+        assert model.placed.gpu_layers == all_layers
+        worker.prefill(prompt, lambda _done, _of: None, sequence=0)
+        before = _answer(worker)
+        # The server's device tells what it had at first, as if nothing were held there now.
+        monkeypatch.setattr(Model, "held_on", lambda _self, _device: 0)
+        description = worker.resize(PARAMS.n_ctx)
+        moved = worker._model
+        assert moved is not None
+        assert 0 < moved.placed.gpu_layers < all_layers
+        read = worker.prefill(prompt, lambda _done, _of: None, sequence=0)
+        after = _answer(worker)
+    finally:
+        worker._unload()
+
+    assert description.n_ctx == PARAMS.n_ctx
+    assert read.cached_tokens >= len(prompt) - 1
+    assert after == before
+
+
+def test_layers_that_a_person_counted_stay_where_they_are(
+    big_file: Path, server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _limit(monkeypatch, _on_server(big_file, server, N_LAYER + 1).devices[-1].total - 1)
+    worker = Worker(lambda: False)
+    try:
+        worker.load(big_file, _options(server, gpu_layers=N_LAYER + 1), lambda _share: None)
+        worker.prefill([300, 301], lambda _done, _of: None, sequence=0)
+        monkeypatch.setattr(Model, "held_on", lambda _self, _device: 0)
+        with pytest.raises(MemoryShortageError, match=rf"--gpu-layers {N_LAYER}"):
+            worker.resize(PARAMS.n_ctx)
+        assert worker.prefill([300, 301], lambda _done, _of: None, sequence=0).cached_tokens == 1
+    finally:
+        worker._unload()

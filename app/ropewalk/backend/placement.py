@@ -48,14 +48,14 @@ def choose_gpu_layers(
     gpus = layer_devices(rpc_servers)
     if not gpus:
         return 0
-    with _opened(path, ALL_LAYERS, rpc_servers, plan) as model:
+    with opened(path, ALL_LAYERS, rpc_servers, plan) as model:
         n_layers = len(model.placed.layer_devices)
         needs_of_all = _need(model, params)
 
     def need_of(n_gpu_layers: int) -> Need:
         if n_gpu_layers == n_layers:
             return needs_of_all
-        with _opened(path, n_gpu_layers, rpc_servers, plan) as model:
+        with opened(path, n_gpu_layers, rpc_servers, plan) as model:
             return _need(model, params)
 
     return most_layers(n_layers, need_of, budgets(gpus, held_on))
@@ -109,10 +109,10 @@ def _bytes_per_layer(device: DeviceNeed, n_gpu_layers: int, need: Need) -> int:
 
 
 @contextmanager
-def _opened(
+def opened(
     path: Path, gpu_layers: int, rpc_servers: Sequence[RpcAddress], plan: ContextPlan | None
 ) -> Iterator[Model]:
-    """A model without weights, with a plan."""
+    """A model without weights, with a plan in place of its own where one is given; closed in the end."""
     model = Model.load(path, gpu_layers=gpu_layers, rpc_servers=rpc_servers, without_weights=True)
     try:
         if plan is not None:

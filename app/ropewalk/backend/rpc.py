@@ -16,7 +16,7 @@ from ropewalk.backend.rpc_server import BUILT_WITHOUT, RpcAddress, say_hello
 _MAX_DEVICES = 14  # a ggml scheduler takes 16 backends; the CPU is one, and an accelerator may be another
 
 _in_use: Counter[RpcAddress] = Counter()
-"""Servers that models of this process are placed on: they serve one connection at a time, and that is ours."""
+"""Servers that models of this process are placed on: they serve one connection at a time, which is ours."""
 
 
 def is_built_in() -> bool:

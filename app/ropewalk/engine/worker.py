@@ -13,6 +13,7 @@ from ropewalk.backend.context_memory import check_memory, fits
 from ropewalk.backend.context_params import ContextParams
 from ropewalk.backend.errors import BackendError, ContextError, StoppedError
 from ropewalk.backend.model import Model
+from ropewalk.backend.placement import choose_gpu_layers
 from ropewalk.backend.special_tokens import special_tokens
 from ropewalk.backend.state_file import WrittenState
 from ropewalk.backend.vocabulary_model import VocabularyModel
@@ -20,6 +21,7 @@ from ropewalk.engine.generation import generate
 from ropewalk.engine.identity import check_identity
 from ropewalk.engine.memory_use import memory_use
 from ropewalk.engine.options import EngineOptions
+from ropewalk.engine.placing import placed_for
 from ropewalk.engine.results import (
     GenerationResult,
     IdentityResult,
@@ -51,6 +53,7 @@ class Worker:
         self._should_stop = should_stop
         self._model: Model | None = None
         self._vocabulary_model: VocabularyModel | None = None
+        self._options = EngineOptions(n_ctx=0)
         self._params: ContextParams | None = None
         self._sequences: tuple[TokenSequence, ...] = ()
 
@@ -67,13 +70,12 @@ class Worker:
             return not self._should_stop()
 
         params = _context_params(options)
-        gpu_layers = -1 if options.gpu_layers is None else options.gpu_layers
-        self._model = Model.load(
-            path, gpu_layers=gpu_layers, rpc_servers=options.rpc_servers, on_progress=progress
-        )
+        gpu_layers = options.gpu_layers
+        if gpu_layers is None:
+            gpu_layers = choose_gpu_layers(path, options.plan, params, options.rpc_servers)
         try:
-            if options.plan is not None:
-                self._model.set_plan(options.plan)
+            self._model = _load_weights(path, options, gpu_layers, progress)
+            self._options = options
             _require_possible(self._model, params)
             self._make_context(self._model, params)
         except BaseException:
@@ -85,13 +87,18 @@ class Worker:
         """Makes the context again for `n_ctx` tokens; the old one is kept where the new one would not fit.
 
         What was read stays read, where it fits into the new context, and a copy of it into memory beside it;
-        what sequences share takes its room for each of them then.
+        what sequences share takes its room for each of them then. Where as many layers as fit are on the GPU,
+        and fewer fit beside the new context, the weights are loaded again.
         """
         model, params = self._loaded()
         params = dataclasses.replace(params, n_ctx=n_ctx)
-        check_memory(model, params)
-        held = self._take_out(model, params)
+        with placed_for(model, params, self._options) as target:
+            check_memory(target, params, model.held_on)
+            held = self._take_out(target, params, model.held_on)
+            gpu_layers = target.placed.gpu_layers
         self._drop_context()
+        if gpu_layers != model.placed.gpu_layers:
+            model = self._move(model, params, gpu_layers)
         self._make_context(model, params)
         for sequence, taken in held:
             self._sequences[sequence].put_in(taken)
@@ -226,13 +233,28 @@ class Worker:
             )
         return self._sequences[number]
 
-    def _take_out(self, model: Model, params: ContextParams) -> list[tuple[int, HeldTokens]]:
+    def _move(self, model: Model, params: ContextParams, gpu_layers: int) -> Model:
+        """Loads the weights again, with another number of layers on the GPU; this is not stopped half way."""
+        path = model.path
+        self._unload()
+
+        def progress(_share: float) -> bool:
+            self._should_stop()  # which is a sign of life
+            return True
+
+        self._model = _load_weights(path, self._options, gpu_layers, progress)
+        self._params = params
+        return self._model
+
+    def _take_out(
+        self, model: Model, params: ContextParams, held_on: Callable[[str], int]
+    ) -> list[tuple[int, HeldTokens]]:
         """Copies of what the sequences hold, as far as the new context and the memory have room for them."""
         taken: list[tuple[int, HeldTokens]] = []
         room, beside = params.n_ctx, 0
         for number, sequence in enumerate(self._sequences):
             size = sequence.state_size if 0 < len(sequence.tokens) <= room else 0
-            if size and fits(model, params, beside=beside + size):
+            if size and fits(model, params, beside + size, held_on):
                 taken.append((number, sequence.take_out()))
                 room -= len(sequence.tokens)
                 beside += size
@@ -256,6 +278,20 @@ class Worker:
             if model is not None:
                 model.close()
         self._model = self._vocabulary_model = self._params = None
+
+
+def _load_weights(
+    path: Path, options: EngineOptions, gpu_layers: int, on_progress: Callable[[float], bool]
+) -> Model:
+    """The model with its plan."""
+    model = Model.load(path, gpu_layers=gpu_layers, rpc_servers=options.rpc_servers, on_progress=on_progress)
+    try:
+        if options.plan is not None:
+            model.set_plan(options.plan)
+    except BaseException:
+        model.close()
+        raise
+    return model
 
 
 def _describe(model: Model | VocabularyModel, n_ctx: int) -> ModelDescription:

@@ -1,0 +1,33 @@
+"""Where a loaded model's layers have to be for another context. Runs in the model process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ropewalk.backend.context_memory import fits
+from ropewalk.backend.context_params import ContextParams
+from ropewalk.backend.model import Model
+from ropewalk.backend.placement import choose_gpu_layers, opened
+from ropewalk.engine.options import EngineOptions
+
+
+@contextmanager
+def placed_for(model: Model, params: ContextParams, options: EngineOptions) -> Iterator[Model]:
+    """The model itself, or one without weights whose layers lie where the model's have to be moved to.
+
+    They are moved only where as many layers as fit are to be on the GPUs, and the context does not fit beside
+    those that are.
+
+    Args:
+        model: loaded.
+        params: of the context that is to take the place of the one there is.
+        options: that the model was loaded with.
+    """
+    if options.gpu_layers is None and not fits(model, params, 0, with_margin=True):
+        n = choose_gpu_layers(model.path, options.plan, params, options.rpc_servers, held_on=model.held_on)
+        if n != model.placed.gpu_layers:
+            with opened(model.path, n, options.rpc_servers, options.plan) as elsewhere:
+                yield elsewhere
+            return
+    yield model
