@@ -34,6 +34,7 @@ from ropewalk.engine.results import (
 from ropewalk.engine.sampling import SamplingOptions
 from ropewalk.engine.sequence import HeldTokens, ReadProgress, TokenSequence
 from ropewalk.engine.speculation import MAX_DRAFT
+from ropewalk_plan.plan import ContextPlan
 
 ShareProgress = Callable[[float], None]
 
@@ -63,7 +64,7 @@ class Worker:
         if options.vocabulary_only:
             self._vocabulary_model = VocabularyModel.load(path)
             on_progress(1.0)
-            return _describe(self._vocabulary_model, n_ctx=0)
+            return _describe(self._vocabulary_model, n_ctx=0, chosen=options.plan)
 
         def progress(share: float) -> bool:
             on_progress(share)
@@ -132,9 +133,11 @@ class Worker:
         """How many of these tokens a `prefill` would not compute."""
         return self._held(sequence).reusable(tokens)
 
-    def prefill(self, tokens: Sequence[int], on_progress: ReadProgress, sequence: int) -> PrefillResult:
+    def prefill(
+        self, tokens: Sequence[int], on_progress: ReadProgress, sequence: int, reserve: int
+    ) -> PrefillResult:
         """Reads a prompt."""
-        return self._held(sequence).read(tokens, on_progress)
+        return self._held(sequence).read(tokens, on_progress, reserve)
 
     def generate(
         self,
@@ -294,8 +297,10 @@ def _load_weights(
     return model
 
 
-def _describe(model: Model | VocabularyModel, n_ctx: int) -> ModelDescription:
-    plan, native = model.plan() or (None, False)
+def _describe(
+    model: Model | VocabularyModel, n_ctx: int, chosen: ContextPlan | None = None
+) -> ModelDescription:
+    plan, native = (chosen, False) if chosen is not None else model.plan() or (None, False)
     train_length = model.original_context_length or model.context_length
     return ModelDescription(
         path=model.path,
