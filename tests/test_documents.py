@@ -100,7 +100,6 @@ def test_files(tmp_path: Path) -> None:
     assert read_documents([str(path)]).text == GREETING
     with pytest.raises(DocumentError, match=r"missing\.txt: no such file"):
         read_documents([str(tmp_path / "missing.txt")])
-    with pytest.raises(DocumentError, match="is a directory"):
-        read_documents([str(tmp_path)])
+    assert read_documents([str(tmp_path)]).text == f"==> {path} <==\n{GREETING}"
     with pytest.raises(DocumentError, match="cannot be read"):
         read_documents([str(path / "below.txt")])

@@ -15,6 +15,14 @@ class DocumentError(Exception):
     """A file that cannot be read as a document; the message is a sentence that names it and the remedy."""
 
 
+class BinaryFileError(DocumentError):
+    """A file that is no document at all: a picture, an archive, a program."""
+
+
+class EmptyFileError(DocumentError):
+    """A file, or a folder, without any text."""
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a passage stands.

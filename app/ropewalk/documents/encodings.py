@@ -6,7 +6,7 @@ import codecs
 import unicodedata
 from dataclasses import dataclass
 
-from ropewalk.documents.document import DocumentError
+from ropewalk.documents.document import BinaryFileError, DocumentError
 from ropewalk.documents.old_encodings import read_as_old_encoding
 
 _BYTE_ORDER_MARKS = (  # UTF-32 first: its little-endian mark begins with UTF-16's
@@ -27,6 +27,7 @@ _MAX_CONTROL_SHARE = 0.02
 _MAX_DAMAGED_SHARE = 0.02  # of a text whose byte order mark says what it must be
 _REPLACEMENT = "\ufffd"
 _SAMPLE = 1 << 16
+_SHORT_HEAD = 4096  # of fewer bytes the share of controls is not that of the file
 _ISO_2022_JP = (b"\x1b$B", b"\x1b$@", b"\x1b(J")  # how it turns to Japanese and back: all of it is ASCII
 
 
@@ -56,7 +57,8 @@ def decode(data: bytes, name: str) -> Decoded:
         name: what to call it in messages.
 
     Raises:
-        DocumentError: it is binary, or does not fit what its mark says.
+        BinaryFileError: it is no text.
+        DocumentError: it does not fit what its byte order mark says.
     """
     marked = _marked(data, name)
     if marked is not None:
@@ -81,11 +83,24 @@ def refuse_controls(data: bytes, name: str) -> None:
     """Refuse what holds more control characters than any text does.
 
     Raises:
-        DocumentError: it does.
+        BinaryFileError: it does.
     """
     controls = sum(data.count(code) for code in range(32) if code not in _TEXT_CONTROLS)
     if controls > _MAX_CONTROL_SHARE * len(data):
-        raise DocumentError(f"{name} is binary, not text; name a text file.")
+        raise BinaryFileError(f"{name} is binary, not text; name a text file.")
+
+
+def begins_binary(head: bytes) -> bool:
+    """Whether a file that begins like this is no text, whatever follows; in doubt it is not said to be."""
+    if any(head.startswith(mark) for mark, _, _ in _BYTE_ORDER_MARKS):
+        return False
+    if b"\0" in head:
+        return not any(_looks_written(head.decode(codec, errors="ignore")) for codec, _ in _MARKLESS)
+    try:
+        refuse_controls(head, "")
+    except BinaryFileError:
+        return len(head) > _SHORT_HEAD
+    return False
 
 
 def _marked(data: bytes, name: str) -> Decoded | None:
@@ -121,7 +136,7 @@ def _without_mark(data: bytes, name: str) -> Decoded:
     """Read what has NULs: UTF-16 or UTF-32 without a mark, or no text.
 
     Raises:
-        DocumentError: it is no text.
+        BinaryFileError: it is no text.
     """
     best: tuple[int, str, str] | None = None
     for codec, encoding in _MARKLESS:
@@ -146,7 +161,7 @@ def _without_mark(data: bytes, name: str) -> Decoded:
         else:
             if "\0" not in text:
                 return Decoded(text, encoding, f"{name} has no byte order mark; read as {encoding}.")
-    raise DocumentError(f"{name} is binary, not text; name a text file.")
+    raise BinaryFileError(f"{name} is binary, not text; name a text file.")
 
 
 def _looks_written(text: str) -> bool:

@@ -6,8 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from ropewalk.documents.document import OnProgress, Reading, Source
+from ropewalk.documents.document import BinaryFileError, OnProgress, Reading, Source
+from ropewalk.documents.encodings import begins_binary
+from ropewalk.documents.html import is_html, read_html
 from ropewalk.documents.pdf import is_pdf, read_pdf
+from ropewalk.documents.refusals import is_zip, refuse_what_is_no_document
 from ropewalk.documents.text import read_text
 
 
@@ -39,14 +42,51 @@ def never(_data: bytes) -> bool:
 TEXT = Format("text", read_text, never)
 """What everything else is tried as."""
 
-FORMATS: tuple[Format, ...] = (Format("PDF", read_pdf, is_pdf, (".pdf",)),)
+HTML = Format("HTML", read_html, is_html, (".html", ".htm", ".xhtml"))
+
+FORMATS: tuple[Format, ...] = (
+    Format("PDF", read_pdf, is_pdf, (".pdf",)),
+    HTML,
+)
 """All but plain text; the first that recognises a file reads it. (name, reader, recognises, endings)"""
 
 
 def format_of(source: Source) -> Format:
-    """Which format a file is of: the first that recognises its content, else by its ending, else text."""
+    """Which format a file is of: the first that recognises its content, else by its ending, else text.
+
+    Raises:
+        BinaryFileError: its content is of a kind that is not read, an archive, a picture.
+    """
     for known in FORMATS:
         if known.recognises(source.data):
             return known
-    suffix = PurePath(source.name).suffix.lower()
-    return next((known for known in FORMATS if suffix in known.suffixes), TEXT)
+    by_ending = _by_ending(source.name)
+    if by_ending is None or by_ending is HTML or not is_zip(source.data):  # else it says itself what is wrong
+        refuse_what_is_no_document(source.data, source.name)
+    return by_ending or TEXT
+
+
+def as_written(source: Source) -> Format:
+    """The same for a file of source code: a page is read as it is written there, tags and all.
+
+    Raises:
+        BinaryFileError: its content is of a kind that is not read.
+    """
+    known = format_of(source)
+    return TEXT if known is HTML else known
+
+
+def is_surely_binary(head: bytes, name: str) -> bool:
+    """Whether a file that begins like this is of no format that is read, so that the rest need not be."""
+    if _by_ending(name) is not None or is_zip(head) or any(known.recognises(head) for known in FORMATS):
+        return False
+    try:
+        refuse_what_is_no_document(head, name)
+    except BinaryFileError:
+        return True
+    return begins_binary(head)
+
+
+def _by_ending(name: str) -> Format | None:
+    suffix = PurePath(name).suffix.lower()
+    return next((known for known in FORMATS if suffix in known.suffixes), None)

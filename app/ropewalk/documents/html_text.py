@@ -21,8 +21,8 @@ _UNSEEN = _tags(
 )
 _PARAGRAPHS = _tags("p h1 h2 h3 h4 h5 h6 blockquote pre table figure hr dl form fieldset")
 _LINES = _tags(
-    "html body div section article header footer nav aside main address center details summary dt dd tr caption "
-    "thead tbody tfoot figcaption legend option li br optgroup hgroup search menu dir"
+    "html body div section article header footer nav aside main address center details summary dt dd tr "
+    "caption thead tbody tfoot figcaption legend option li br optgroup hgroup search menu dir"
 )
 _LISTS = frozenset(("ul", "ol", "menu", "dir"))
 _HEADINGS = {f"h{level}": "#" * level + " " for level in range(1, 7)}

@@ -6,7 +6,7 @@ import io
 import zipfile
 from pathlib import PurePath
 
-from ropewalk.documents.document import DocumentError
+from ropewalk.documents.document import BinaryFileError
 
 _UNPACK = "is {}, not a document; unpack it and name what is in it."
 _AS_PDF = "is {}, which is not read; save it as PDF or plain text."
@@ -87,7 +87,7 @@ def refuse_what_is_no_document(data: bytes, name: str) -> None:
         name: what to call it in messages; its ending tells the old office formats apart.
 
     Raises:
-        DocumentError: it is one of them.
+        BinaryFileError: it is one of them.
     """
     for offset, magic, kind, sentence in _MAGIC:
         if data.startswith(magic, offset) and (offset in (0, 60, 257) or offset == 4 or data[:4] == b"RIFF"):
@@ -106,12 +106,17 @@ def refuse_what_is_no_document(data: bytes, name: str) -> None:
             PurePath(name).suffix.lower(), ("an office file of the old format", _AS_DOCX)
         )
         raise _refusal(name, kind, sentence)
-    if data[:4] in (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08"):
+    if is_zip(data):
         raise _refusal(name, *_kind_of_zip(data))
 
 
-def _refusal(name: str, kind: str, sentence: str) -> DocumentError:
-    return DocumentError(f"{name} {sentence.format(kind)}")
+def is_zip(data: bytes) -> bool:
+    """Whether it begins as a ZIP file does, as EPUB and DOCX do too."""
+    return data[:4] in (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
+
+
+def _refusal(name: str, kind: str, sentence: str) -> BinaryFileError:
+    return BinaryFileError(f"{name} {sentence.format(kind)}")
 
 
 def _header_length(data: bytes) -> bytes:

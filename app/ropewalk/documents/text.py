@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ropewalk.documents.document import DocumentError, OnProgress, Piece, Reading, Source
+from ropewalk.documents.document import EmptyFileError, OnProgress, Piece, Reading, Source
 from ropewalk.documents.encodings import decode
 
 
@@ -10,12 +10,14 @@ def read_text(source: Source, on_progress: OnProgress) -> Reading:
     """Read plain text, as it is written.
 
     Raises:
-        DocumentError: it is binary or empty, or damaged where its mark says what it must be.
+        BinaryFileError: it is no text.
+        EmptyFileError: there is none in it.
+        DocumentError: it is damaged where its byte order mark says what it must be.
     """
     decoded = decode(source.data, source.name)
     text = with_newlines(decoded.text)
     if not text.strip():
-        raise DocumentError(f"{source.name} is empty; name a file with text in it.")
+        raise EmptyFileError(f"{source.name} is empty; name a file with text in it.")
     on_progress(1, 1)
     return Reading((Piece(text),), () if decoded.notice is None else (decoded.notice,))
 
