@@ -5,8 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ropewalk.backend.cgroup_memory import room_in_groups
+from ropewalk.backend.other_systems import available_elsewhere
+
 _CPUS = Path("/sys/devices/system/cpu")
 _CGROUP = Path("/sys/fs/cgroup")
+_UNKNOWN = 2**62
+"""Where the system does not say what is free, the library's own allocation decides."""
 
 
 def available_cores() -> int:
@@ -31,16 +36,18 @@ def _cpu_quota() -> int | None:
 def available_memory() -> int:
     """Bytes this process may fill, counting what it has filled already with data of its own.
 
-    Page cache counts as available (Linux's estimate), and so do file-backed pages of this process:
-    mapped weights must be counted as needed, loaded or not. Where the system does not say how much is
-    free (macOS), it is all the memory there is.
+    Page cache counts as available (Linux's estimate), and so do file-backed pages of this process: mapped
+    weights must be counted as needed, loaded or not. A container's limits hold, with what others in it use.
+    On macOS it is what Activity Monitor does not count as used, on Windows the available physical memory; there
+    what the process has filled does not count.
     """
+    own = _field_bytes(Path("/proc/self/status"), "RssAnon:") or 0
     system = _field_bytes(Path("/proc/meminfo"), "MemAvailable:")
-    if system is None:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    available = system + (_field_bytes(Path("/proc/self/status"), "RssAnon:") or 0)
-    limit = _read(_CGROUP / "memory.max") or "max"
-    return available if limit == "max" else min(available, int(limit))
+    available = available_elsewhere() if system is None else system
+    if available is None:
+        return _UNKNOWN
+    group = room_in_groups()
+    return own + (available if group is None else min(available, group))
 
 
 def free_memory() -> int:
