@@ -86,17 +86,30 @@ def test_other_json_is_refused(value: object) -> None:
         ({"kind": "Explode"}, "unknown message 'Explode'"),
         ({"kind": ["Prefill"]}, "unknown message"),
         ({"fields": {"id": 1}}, "not the fields of Prefill"),
-        ({"fields": {"id": 1, "tokens": [1], "sequence": 0, "more": 0}}, "not the fields of Prefill"),
-        ({"fields": {"id": True, "tokens": [1], "sequence": 0}}, "True is not int"),
-        ({"fields": {"id": 1, "tokens": [1.5], "sequence": 0}}, "1.5 is not int"),
-        ({"fields": {"id": 1, "tokens": 5, "sequence": 0}}, "5 is not a list"),
-        ({"fields": {"id": 1, "tokens": {"int32": "AAA"}, "sequence": 0}}, "not packed integers"),
-        ({"fields": {"id": 1, "tokens": {"int32": "AAAA"}, "sequence": 0}}, "not packed integers"),
-        ({"fields": {"id": 1, "tokens": {"int64": ""}, "sequence": 0}}, "not a list"),
+        (
+            {"fields": {"id": 1, "tokens": [1], "sequence": 0, "reserve": 0, "more": 0}},
+            "not the fields of Prefill",
+        ),
+        ({"fields": {"id": True, "tokens": [1], "sequence": 0, "reserve": 0}}, "True is not int"),
+        ({"fields": {"id": 1, "tokens": [1.5], "sequence": 0, "reserve": 0}}, "1.5 is not int"),
+        ({"fields": {"id": 1, "tokens": 5, "sequence": 0, "reserve": 0}}, "5 is not a list"),
+        (
+            {"fields": {"id": 1, "tokens": {"int32": "AAA"}, "sequence": 0, "reserve": 0}},
+            "not packed integers",
+        ),
+        (
+            {"fields": {"id": 1, "tokens": {"int32": "AAAA"}, "sequence": 0, "reserve": 0}},
+            "not packed integers",
+        ),
+        ({"fields": {"id": 1, "tokens": {"int64": ""}, "sequence": 0, "reserve": 0}}, "not a list"),
     ],
 )
 def test_a_wrong_message_is_named(change: dict[str, object], why: str) -> None:
-    line = {"protocol": 2, "kind": "Prefill", "fields": {"id": 1, "tokens": [1, 2], "sequence": 0}}
+    line = {
+        "protocol": 2,
+        "kind": "Prefill",
+        "fields": {"id": 1, "tokens": [1, 2], "sequence": 0, "reserve": 0},
+    }
     assert decode(json.dumps(line).encode()) == Prefill(1, (1, 2))
 
     with pytest.raises(MessageError, match=why):

@@ -84,3 +84,17 @@ def test_an_answer_may_cross_into_the_next_step(engine: Engine, model: Path, dyn
     list(generation)
     assert generation.result.reason == "length"
     assert len(generation.result.token_ids) == 60
+
+
+def test_the_beginning_of_a_text_is_read_under_the_factors_that_all_of_it_will_need(
+    engine: Engine, model: Path, dynamic: ContextPlan
+) -> None:
+    whole = static_step(dynamic, 400)
+    engine.load(model, EngineOptions(n_ctx=512, threads=1, batch_size=32, plan=dynamic))
+    tokens = engine.tokenize(TEXT * 5)
+    engine.prefill(tokens[:40], reserve=400)
+    engine.prefill(tokens, reserve=400)
+    generation = engine.generate(4, stop_at_eog=False)
+    list(generation)
+    assert generation.result.token_ids == answer(engine, model, whole, TEXT * 5)
+    assert generation.result.token_ids != answer(engine, model, dynamic, TEXT * 5)

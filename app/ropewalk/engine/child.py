@@ -238,6 +238,7 @@ class Server:
                         request.tokens,
                         lambda done, total: self._send(PrefillProgress(number, done, total)),
                         request.sequence,
+                        request.reserve,
                     ),
                 )
             case Generate():

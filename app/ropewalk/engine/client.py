@@ -182,6 +182,7 @@ class Engine:
         on_progress: Callable[[int, int], None] | None = None,
         *,
         sequence: int = 0,
+        reserve: int = 0,
     ) -> PrefillResult:
         """Makes a sequence hold exactly these tokens, going on from the longest prefix it holds already.
 
@@ -189,6 +190,9 @@ class Engine:
             tokens: the whole prompt.
             on_progress: told the tokens held and all tokens, at the beginning and after each batch.
             sequence: which one.
+            reserve: tokens that the text is to have in the end. Where frequencies depend on the length (a
+                schedule), those for so many are used from the first token on, as they would be if all of it
+                were read at once.
 
         Returns:
             With `cancelled` set where `cancel` stopped it; what was read is kept, and a later call goes on.
@@ -197,7 +201,7 @@ class Engine:
             PromptTooLong: they do not fit into the context, beside the other sequences.
             EngineError: there are none, or one is no token of the model.
         """
-        request = Prefill(self._exchange.next_id(), tuple(tokens), sequence)
+        request = Prefill(self._exchange.next_id(), tuple(tokens), sequence, reserve)
         with closing(self._exchange.stream(request)) as events:
             for event in events:
                 if isinstance(event, PrefillProgress) and on_progress is not None:

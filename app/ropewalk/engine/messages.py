@@ -101,10 +101,11 @@ class CountReusable(Request):
 
 @dataclass(frozen=True)
 class Prefill(Request):
-    """Read a prompt, from the longest prefix on that the sequence holds."""
+    """Read a prompt, from the longest prefix that is held; `reserve`: tokens the text is to have."""
 
     tokens: tuple[int, ...]
     sequence: int = 0
+    reserve: int = 0
 
 
 @dataclass(frozen=True)

@@ -74,10 +74,11 @@ class TokenSequence:
         """Whether the request in work is to be given up."""
         return self._should_stop()
 
-    def read(self, prompt: Sequence[int], on_progress: ReadProgress) -> PrefillResult:
+    def read(self, prompt: Sequence[int], on_progress: ReadProgress, reserve: int = 0) -> PrefillResult:
         """Makes the sequence hold exactly `prompt`, with the logits of its last token.
 
-        Whatever prefix it holds already is kept, but for the last token, whose logits are needed.
+        Whatever prefix it holds already is kept, but for the last token, whose logits are needed. Where the
+        plan's factors depend on the length, those for `reserve` tokens, or the prompt's, are put in force.
 
         Raises:
             BackendError: the prompt is empty, or has a token that the model has not.
@@ -87,9 +88,10 @@ class TokenSequence:
         common = self._common_with(prompt)
         self._require_readable(prompt, common)
         kept = self.roll_back_to(common)
-        if not self.context.reserve(len(prompt), sequence=self.number):
+        length = max(len(prompt), reserve)
+        if not self.context.reserve(length, sequence=self.number):
             kept = self.roll_back_to(0)
-            self.context.reserve(len(prompt), sequence=self.number)
+            self.context.reserve(length, sequence=self.number)
         on_progress(kept, len(prompt))
         try:
             status = self._read_on(prompt, on_progress)
