@@ -1,9 +1,9 @@
 """Which model a file is, without reading all of it.
 
 The digest is of the headers (metadata and tensor table) of all parts and of three blocks of every tensor,
-at its beginning, middle and end, so that a model of which only one tensor was changed is another. It does not depend on the
-file's name, place or times. What was found is remembered by those: path, size, time of change and inode of
-every part.
+at its beginning, middle and end, so that a model of which only one tensor was changed is another. It does
+not depend on the file's name, place or times. What was found is remembered by those: path, size, time of
+change and inode of every part.
 """
 
 from __future__ import annotations

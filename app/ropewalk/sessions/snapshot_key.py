@@ -68,7 +68,7 @@ def snapshot_key(
     Args:
         model: as loaded, in the context that the text is to be read in.
         options: as it was loaded with.
-        length: tokens of the prompt that is to be read, which schedules are put in force for.
+        length: tokens that the factors are put in force for while it is read: what `Engine.prefill` reserves.
         fingerprint: of the model's file; None to find it.
 
     Raises:
