@@ -275,7 +275,7 @@ def test_a_longer_context_moves_layers_off_the_gpu_and_keeps_what_was_read(
         model = worker._model
         assert model is not None
         assert model.placed.gpu_layers == all_layers
-        worker.prefill(prompt, lambda _done, _of: None, sequence=0)
+        worker.prefill(prompt, lambda _done, _of: None, 0, 0)
         before = _answer(worker)
         # The server's device tells what it had at first, as if nothing were held there now.
         monkeypatch.setattr(Model, "held_on", lambda _self, _device: 0)
@@ -283,7 +283,7 @@ def test_a_longer_context_moves_layers_off_the_gpu_and_keeps_what_was_read(
         moved = worker._model
         assert moved is not None
         assert 0 < moved.placed.gpu_layers < all_layers
-        read = worker.prefill(prompt, lambda _done, _of: None, sequence=0)
+        read = worker.prefill(prompt, lambda _done, _of: None, 0, 0)
         after = _answer(worker)
     finally:
         worker._unload()
@@ -300,10 +300,10 @@ def test_layers_that_a_person_counted_stay_where_they_are(
     worker = Worker(lambda: False)
     try:
         worker.load(big_file, _options(server, gpu_layers=N_LAYER + 1), lambda _share: None)
-        worker.prefill([300, 301], lambda _done, _of: None, sequence=0)
+        worker.prefill([300, 301], lambda _done, _of: None, 0, 0)
         monkeypatch.setattr(Model, "held_on", lambda _self, _device: 0)
         with pytest.raises(MemoryShortageError, match=rf"--gpu-layers {N_LAYER}"):
             worker.resize(PARAMS.n_ctx)
-        assert worker.prefill([300, 301], lambda _done, _of: None, sequence=0).cached_tokens == 1
+        assert worker.prefill([300, 301], lambda _done, _of: None, 0, 0).cached_tokens == 1
     finally:
         worker._unload()

@@ -38,8 +38,8 @@ def available_memory() -> int:
 
     Page cache counts as available (Linux's estimate), and so do file-backed pages of this process: mapped
     weights must be counted as needed, loaded or not. A container's limits hold, with what others in it use.
-    On macOS it is what Activity Monitor does not count as used, on Windows the available physical memory; there
-    what the process has filled does not count.
+    On macOS it is what Activity Monitor does not count as used, on Windows the available physical memory;
+    what the process itself has filled is missing there.
     """
     own = _field_bytes(Path("/proc/self/status"), "RssAnon:") or 0
     system = _field_bytes(Path("/proc/meminfo"), "MemAvailable:")

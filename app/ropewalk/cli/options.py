@@ -9,8 +9,9 @@ from typing import Literal
 
 import click
 
+from ropewalk.cli.layer_count import LayerCount
 from ropewalk.cli.rpc_addresses import rpc_addresses
-from ropewalk.engine import EngineOptions, RpcAddress, SamplingOptions
+from ropewalk.engine import EngineOptions, RpcAddress
 
 KV_TYPES = ("f32", "f16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
 
@@ -23,7 +24,7 @@ class RunOptions:
 
     Attributes:
         threads: CPU threads; None for what the engine takes by itself.
-        gpu_layers: layers to place on a GPU, -1 for all.
+        gpu_layers: layers to place on a GPU, -1 for all, None for as many as fit.
         flash_attn: whether to use flash attention.
         batch_size: tokens handed to the library at once.
         ubatch_size: tokens computed at once.
@@ -33,7 +34,7 @@ class RunOptions:
     """
 
     threads: int | None
-    gpu_layers: int
+    gpu_layers: int | None
     flash_attn: Literal["auto", "on", "off"]
     batch_size: int
     ubatch_size: int
@@ -54,18 +55,15 @@ class RunOptions:
             rpc_servers=self.rpc,
         )
 
-    def sampling(self, temperature: float) -> SamplingOptions:
-        """Sampling at a temperature (0: greedy) with this seed."""
-        return SamplingOptions(temperature=temperature, seed=self.seed)
-
 
 _MODEL_OPTIONS = (
     click.option("--threads", type=click.IntRange(1), help="CPU threads [default: one per core]."),
     click.option(
         "--gpu-layers",
-        type=click.IntRange(-1),
-        default=-1,
-        help="Layers on the GPU, -1 for all [default: -1].",
+        type=LayerCount(),
+        default="auto",
+        metavar="auto|N",
+        help="Layers on the GPU: as many as fit, or so many (-1: all) [default: auto].",
     ),
     click.option(
         "--rpc",
@@ -107,7 +105,7 @@ def model_options(verb: Verb) -> Verb:
     def with_run(
         *,
         threads: int | None,
-        gpu_layers: int,
+        gpu_layers: int | None,
         rpc: tuple[RpcAddress, ...],
         flash_attn: Literal["auto", "on", "off"],
         batch_size: int,
@@ -128,34 +126,3 @@ def model_options(verb: Verb) -> Verb:
     for option in reversed(_MODEL_OPTIONS):
         decorated = option(decorated)
     return decorated
-
-
-def answer_options(longest: int) -> Callable[[Verb], Verb]:
-    """The options of verbs that answer: `max_tokens` (by default `longest`), `temperature` and `beyond`."""
-
-    def decorate(verb: Verb) -> Verb:
-        for option in (
-            click.option(
-                "--beyond",
-                is_flag=True,
-                help="Go on where the text is longer than the model's target length.",
-            ),
-            click.option(
-                "--temperature",
-                type=click.FloatRange(0),
-                default=0.0,
-                show_default=True,
-                help="0: the likeliest token each time.",
-            ),
-            click.option(
-                "--max-tokens",
-                type=click.IntRange(1),
-                default=longest,
-                show_default=True,
-                help="Longest answer in tokens.",
-            ),
-        ):
-            verb = option(verb)
-        return verb
-
-    return decorate
