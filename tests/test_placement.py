@@ -20,6 +20,7 @@ from ropewalk.backend.library import DeviceInfo
 from ropewalk.backend.model import Model
 from ropewalk.backend.needs import ContextNeeds
 from ropewalk.backend.placement import choose_gpu_layers, most_layers
+from ropewalk.engine import placing
 from ropewalk.engine.options import EngineOptions
 from ropewalk.engine.sampling import GREEDY
 from ropewalk.engine.worker import Worker
@@ -307,3 +308,21 @@ def test_layers_that_a_person_counted_stay_where_they_are(
         assert worker.prefill([300, 301], lambda _done, _of: None, 0, 0).cached_tokens == 1
     finally:
         worker._unload()
+
+
+def test_a_large_model_is_refused_before_it_is_read(big_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[bool] = []
+    load = Model.load
+
+    def watched(path: Path, *, without_weights: bool = False, **others: object) -> Model:
+        read.append(not without_weights)
+        return load(path, without_weights=without_weights, **others)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Model, "load", watched)
+    monkeypatch.setattr(placing, "SLOW_TO_READ", 0)
+    monkeypatch.setattr(host, "available_memory", lambda: 12 * MB)
+    worker = Worker(lambda: False)
+    with pytest.raises(MemoryShortageError, match="a context of 100,000 tokens needs"):
+        worker.load(big_file, EngineOptions(n_ctx=100_000, threads=1, gpu_layers=0), lambda _share: None)
+
+    assert read == [False]

@@ -4,12 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-from ropewalk.backend.context_memory import fits
+from ropewalk.backend.context_memory import check_memory, fits
 from ropewalk.backend.context_params import ContextParams
 from ropewalk.backend.model import Model
 from ropewalk.backend.placement import choose_gpu_layers, opened
 from ropewalk.engine.options import EngineOptions
+from ropewalk_plan.gguf_header import GgufError, GgufHeader
+
+SLOW_TO_READ = 10**9
+"""Bytes of a file from which on it is found out before reading it whether it fits with its context."""
+
+
+def check_before_reading(path: Path, params: ContextParams, options: EngineOptions, gpu_layers: int) -> None:
+    """Refuses a large model that does not fit with its context; of a small one the context is refused.
+
+    Raises:
+        MemoryShortageError: with what would fit.
+        BackendError: the model cannot be loaded at all.
+    """
+    try:
+        if GgufHeader.read(path).model_bytes < SLOW_TO_READ:
+            return
+    except GgufError:
+        return  # loading says why
+    with opened(path, gpu_layers, options.rpc_servers, options.plan) as model:
+        check_memory(model, params)
 
 
 @contextmanager

@@ -17,11 +17,12 @@ from ropewalk.backend.placement import choose_gpu_layers
 from ropewalk.backend.special_tokens import special_tokens
 from ropewalk.backend.state_file import WrittenState
 from ropewalk.backend.vocabulary_model import VocabularyModel
+from ropewalk.engine.context_options import context_params
 from ropewalk.engine.generation import generate
 from ropewalk.engine.identity import check_identity
 from ropewalk.engine.memory_use import memory_use
 from ropewalk.engine.options import EngineOptions
-from ropewalk.engine.placing import placed_for
+from ropewalk.engine.placing import check_before_reading, placed_for
 from ropewalk.engine.results import (
     GenerationResult,
     IdentityResult,
@@ -33,7 +34,6 @@ from ropewalk.engine.results import (
 )
 from ropewalk.engine.sampling import SamplingOptions
 from ropewalk.engine.sequence import HeldTokens, ReadProgress, TokenSequence
-from ropewalk.engine.speculation import MAX_DRAFT
 from ropewalk_plan.plan import ContextPlan
 
 ShareProgress = Callable[[float], None]
@@ -70,10 +70,11 @@ class Worker:
             on_progress(share)
             return not self._should_stop()
 
-        params = _context_params(options)
+        params = context_params(options)
         gpu_layers = options.gpu_layers
         if gpu_layers is None:
             gpu_layers = choose_gpu_layers(path, options.plan, params, options.rpc_servers)
+        check_before_reading(path, params, options, gpu_layers)
         try:
             self._model = _load_weights(path, options, gpu_layers, progress)
             self._options = options
@@ -134,7 +135,7 @@ class Worker:
         return self._held(sequence).reusable(tokens)
 
     def prefill(
-        self, tokens: Sequence[int], on_progress: ReadProgress, sequence: int, reserve: int
+        self, tokens: Sequence[int], on_progress: ReadProgress, sequence: int, reserve: int = 0
     ) -> PrefillResult:
         """Reads a prompt."""
         return self._held(sequence).read(tokens, on_progress, reserve)
@@ -325,16 +326,3 @@ def _require_possible(model: Model, params: ContextParams) -> None:
             f"{params.n_sequences} sequences under a plan that streams, which holds one text at a time: "
             "ask for one sequence, or use another method"
         )
-
-
-def _context_params(options: EngineOptions) -> ContextParams:
-    return ContextParams(
-        n_ctx=options.n_ctx,
-        n_batch=options.batch_size,
-        n_ubatch=options.ubatch_size,
-        n_outputs=1 + MAX_DRAFT,
-        threads=options.threads,
-        flash_attention=options.flash_attention,
-        kv_type=options.kv_type,
-        n_sequences=options.n_sequences,
-    )
