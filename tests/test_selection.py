@@ -171,6 +171,16 @@ def test_the_range_that_fits_is_the_largest_that_does(n_characters: int, documen
     )
 
 
+def test_a_line_of_the_file_may_be_several_of_its_text() -> None:
+    pieces = [Piece("one\n", first_line=1), Piece("two\n", first_line=1), Piece("three\n", first_line=4)]
+    document = joined("page.html", (("page.html", False, piece) for piece in pieces))
+    assert select(document, parse_selection("1", "lines")).text == "one\ntwo\n"
+    assert select(document, parse_selection("1", "lines")).notices[-1].endswith("1 of 2 lines.")
+    assert fitting_range(document, 7) is None
+    assert fitting_range(document, 8) == ("lines", "1")
+    assert fitting_range(document, 99) == ("lines", "1-4")
+
+
 def test_a_long_document_is_selected_from_in_proportion() -> None:
     document = Document.of_text("t", "a line of it\n" * 300_000)
     part = select(document, parse_selection("2-299999", "lines"))

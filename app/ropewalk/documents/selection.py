@@ -106,8 +106,8 @@ def select(document: Document, selection: Selection) -> Document:
     verb = "is" if _is_single(selection) else "are"
     rest = " with text" if selection.unit == "pages" else ""
     notice = (
-        f"{document.name}: only {_named(selection)} {verb} read, {len(kept):,} of "
-        f"{count(len(runs), selection.unit[:-1])}{rest}."
+        f"{document.name}: only {_named(selection)} {verb} read, {_n_numbers(kept):,} of "
+        f"{count(_n_numbers(runs), selection.unit[:-1])}{rest}."
     )
     return _joined(document, kept, notice)
 
@@ -122,11 +122,15 @@ def fitting_range(document: Document, n_characters: int) -> tuple[Unit, str] | N
     if not _is_one_file(document):
         return None
     unit: Unit = "lines" if document.parts[0].page is None else "pages"
-    last = None
+    before: int | None = None
+    last: int | None = None
     for run in _runs(document, unit):
         if run.end > n_characters:
+            if run.number == last:  # a line of HTML may be several runs
+                last = before
             break
-        last = run.number
+        if run.number != last:
+            before, last = last, run.number
     return None if last is None else (unit, _written(1, last))
 
 
@@ -172,6 +176,10 @@ def _nothing_there(document: Document, selection: Selection, runs: list[_Run]) -
         return f"{document.name} has no pages but {count(lines, 'line')}; choose lines instead."
     pages = max(part.page or 0 for part in document.parts)
     return f"{document.name} has pages, 1 to {pages:,}, with lines of their own; choose pages instead."
+
+
+def _n_numbers(runs: list[_Run]) -> int:
+    return len({run.number for run in runs})
 
 
 def _is_single(selection: Selection) -> bool:
