@@ -162,7 +162,7 @@ def test_a_process_that_never_comes_up_is_ended(scripted: list[str]) -> None:
 def test_work_that_takes_long_and_goes_on_is_left_alone(scripted: list[str], tiny_llama: Path) -> None:
     """No event of its own for twice as long as a stall may last."""
     scripted += [
-        "def prefill(self, tokens, on_progress, sequence):",
+        "def prefill(self, tokens, *others):",
         "    for _ in range(20):",
         "        time.sleep(0.1); self._should_stop()",
         "    return PrefillResult(len(tokens), 0, 2.0)",
