@@ -25,6 +25,7 @@ _MARKLESS = (  # UTF-32 first: its NULs would fit UTF-16 as well
 _TEXT_CONTROLS = frozenset(b"\t\n\v\f\r\x08\x1a\x1b")
 _MAX_CONTROL_SHARE = 0.02
 _MAX_DAMAGED_SHARE = 0.02  # of a text whose byte order mark says what it must be
+_MAX_SMALL_SHARE = 0.6  # of small letters and spaces; in UTF-16 they are half of all bytes at most
 _REPLACEMENT = "\ufffd"
 _SAMPLE = 1 << 16
 _SHORT_HEAD = 4096  # of fewer bytes the share of controls is not that of the file
@@ -139,7 +140,7 @@ def _without_mark(data: bytes, name: str) -> Decoded:
         BinaryFileError: it is no text.
     """
     best: tuple[int, str, str] | None = None
-    for codec, encoding in _MARKLESS:
+    for codec, encoding in () if _is_ascii_with_nuls(data[:_SAMPLE]) else _MARKLESS:
         width = 4 if "32" in codec else 2
         try:
             sample = data[:_SAMPLE].decode(codec)
@@ -162,6 +163,12 @@ def _without_mark(data: bytes, name: str) -> Decoded:
             if "\0" not in text:
                 return Decoded(text, encoding, f"{name} has no byte order mark; read as {encoding}.")
     raise BinaryFileError(f"{name} is binary, not text; name a text file.")
+
+
+def _is_ascii_with_nuls(data: bytes) -> bool:
+    """Whether this is words of ASCII with some NULs in between, which UTF-16 would make Chinese of."""
+    small = sum(byte in b"abcdefghijklmnopqrstuvwxyz \n" for byte in data)
+    return small > _MAX_SMALL_SHARE * len(data)
 
 
 def _looks_written(text: str) -> bool:

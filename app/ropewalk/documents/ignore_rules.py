@@ -99,7 +99,7 @@ def _git(folder: Path, on_entry: Callable[[], None], *arguments: str) -> tuple[b
 
 def _by_dulwich(folder: Path, on_entry: Callable[[], None]) -> Found:
     above = _Rules.of_repository(folder)
-    if above is not None and above.is_ignored("", is_folder=True):
+    if above is not None and above.is_ignored("", is_folder=True) and not above.holds_tracked(""):
         above = None
     rules = above or _Rules(IgnoreFilterManager(str(folder), [], False), "", frozenset())
     found = Found(is_repository=above is not None)
@@ -136,8 +136,8 @@ class _Rules:
         return bool(self.manager.is_ignored(f"{path.rstrip('/')}/" if is_folder else path))
 
     def holds_tracked(self, relative: str) -> bool:
-        """Whether a folder holds something tracked."""
-        start = f"{self.prefix}{relative}/"
+        """Whether a folder, one within or all of it, holds something tracked."""
+        start = f"{self.prefix}{relative}/" if relative else self.prefix
         return any(name.startswith(start) for name in self.tracked)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from charset_normalizer import from_bytes
 
-_PREFERENCE = (  # where several fit alike, the first; where two read the same, the first gives the name
+_PREFERENCE = (  # where several of one script fit alike, the first
     ("cp1252", "Windows-1252"),
     ("latin_1", "Latin-1"),
     ("cp1250", "Windows-1250"),
@@ -30,6 +30,9 @@ _PREFERENCE = (  # where several fit alike, the first; where two read the same, 
     ("cp437", "CP437"),
 )
 _CODECS = tuple(codec for codec, _ in _PREFERENCE)
+_LATIN = frozenset(  # those that differ in a few letters only, where a preference decides between near equals
+    ("cp1252", "latin_1", "cp1250", "iso8859_2", "cp1254", "cp1257", "mac_roman", "cp850", "cp437")
+)
 _NAMES = dict(_PREFERENCE)
 _SAMPLE = 1 << 13  # charset-normalizer takes seconds for megabytes
 _TOO_FEW = 8  # bytes outside of ASCII that no language can be told from
@@ -81,16 +84,24 @@ def _guessed(data: bytes) -> list[str]:
         return []
     judged: list[tuple[float, float, str]] = []
     for codec in _CODECS:  # one at a time: told to try several, it skips those like others that failed
-        matches = from_bytes(sample, cp_isolation=[codec], steps=1, chunk_size=len(sample), threshold=_MESSY)
-        judged += [(match.chaos, -match.coherence, codec) for match in matches]
+        whole = _undamaged(sample, codec)
+        damage = (len(sample) - len(whole)) / len(sample)
+        if damage > _MAX_DAMAGED_SHARE:
+            continue
+        matches = from_bytes(whole, cp_isolation=[codec], steps=1, chunk_size=len(whole), threshold=_MESSY)
+        judged += [(match.chaos + damage, -match.coherence, codec) for match in matches]
     if not judged:
         return []
     judged.sort()
-    chaos, incoherence, _ = judged[0]
+    chaos, incoherence, first = judged[0]
+    if first not in _LATIN:
+        return [codec for _, _, codec in judged]
     alike = {
         codec
         for other, other_incoherence, codec in judged
-        if other <= chaos + _CHAOS_MARGIN and other_incoherence <= incoherence + _COHERENCE_MARGIN
+        if codec in _LATIN
+        and other <= chaos + _CHAOS_MARGIN
+        and other_incoherence <= incoherence + _COHERENCE_MARGIN
     }
     best = sorted(alike, key=_CODECS.index)
     if "iso8859_2" in best and best[0] == "cp1250" and not any(0x80 <= byte < 0xA0 for byte in sample):
@@ -98,6 +109,14 @@ def _guessed(data: bytes) -> list[str]:
         best.remove("iso8859_2")
         best.insert(0, "iso8859_2")
     return best + [codec for _, _, codec in judged if codec not in alike]
+
+
+def _undamaged(sample: bytes, codec: str) -> bytes:
+    """What of a sample an encoding can read."""
+    try:
+        return sample.decode(codec, errors="ignore").encode(codec)
+    except UnicodeEncodeError:
+        return b""
 
 
 def _sample(data: bytes) -> bytes:
@@ -111,8 +130,6 @@ def _sample(data: bytes) -> bytes:
         begin = max(data.rfind(b"\n", start, high) + 1, start, high - 200)
         end = data.find(b"\n", high, high + _SAMPLE)
         line = data[begin : high + _SAMPLE] if end < 0 else data[begin : end + 1]
-        if end < 0 and high + _SAMPLE < len(data):
-            line = _cut_between_characters(line)
         lines.append(line)
         length += len(line)
         start = begin + len(line) if end < 0 else end + 1
@@ -127,11 +144,3 @@ def _first_high(data: bytes, start: int) -> int | None:
         if not block.isascii():
             return begin + next(i for i, byte in enumerate(block) if byte > 127)
     return None
-
-
-def _cut_between_characters(line: bytes) -> bytes:
-    """Cut before the last byte that is no second half of a character in any of the encodings."""
-    for end in range(len(line) - 1, len(line) // 2, -1):
-        if line[end] < 0x30 and line[end - 1] < 0x80:
-            return line[:end]
-    return line
