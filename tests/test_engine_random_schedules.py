@@ -200,6 +200,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.mark.parametrize("name", PLANS_TRIED)
 def test_a_text_is_read_as_if_it_were_alone(model: Path, name: str) -> None:
     machine = type("Schedule", (Schedule,), {"model": model, "plan": PLANS_TRIED[name]})
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         machine, settings=settings(max_examples=15, stateful_step_count=25, deadline=None)
     )
