@@ -7,6 +7,7 @@ import dataclasses
 import errno
 import os
 import resource
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -253,6 +254,39 @@ def test_an_error_when_the_disk_is_asked_to_keep_the_file(
         read(context, TOKENS[:100])
         with pytest.raises(StateFileError, match="Input/output error"):
             write_state(context, 0, tmp_path / "state", silent)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_is_slow_is_waited_for_and_told_of(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or not waited for, where that is to stop: the file is emptied, so that there is nothing to do."""
+    path = tmp_path / "state"
+    fsync = os.fsync
+    go_on = threading.Event()
+
+    def slow(descriptor: int) -> None:
+        while not go_on.is_set() and os.fstat(descriptor).st_size:
+            time.sleep(0.01)
+        fsync(descriptor)
+
+    def told(share: float) -> None:
+        shares.append(share)
+        if shares.count(0.9) == 3:
+            go_on.set()
+
+    monkeypatch.setattr(os, "fsync", slow)
+    with opened(model) as context:
+        read(context, TOKENS[:100])
+        shares: list[float] = []
+        written = write_state(context, 0, path, told)
+        assert shares.count(0.9) >= 3
+        assert written.n_bytes == path.stat().st_size
+        go_on.clear()
+        path.unlink()
+        with pytest.raises(Stopped):
+            write_state(context, 0, path, stopping_at(shares.index(0.9) + 2))
+    assert not go_on.is_set()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -81,14 +81,15 @@ def write_state(
     """
     with _new_file(path):
         _save(context, sequence, path, on_progress)
-        with path.open("r+b") as file, _explained(path), _synced(file.fileno()):
+        with _explained(path), path.open("r+b") as file:
             n_bytes = os.fstat(file.fileno()).st_size
-            checksums = checksums_of_blocks(
-                file.fileno(),
-                n_bytes,
-                block_bytes,
-                lambda share: on_progress(_WRITING + (_VERIFYING - _WRITING) * share),
-            )
+            with _synced(file.fileno(), lambda: on_progress(_VERIFYING)):
+                checksums = checksums_of_blocks(
+                    file.fileno(),
+                    n_bytes,
+                    block_bytes,
+                    lambda share: on_progress(_WRITING + (_VERIFYING - _WRITING) * share),
+                )
         on_progress(1.0)
         return WrittenState(n_bytes, block_bytes, checksums)
 
@@ -164,9 +165,7 @@ def _verify(descriptor: int, path: Path, written: WrittenState, on_progress: OnS
     if not same_size or written.checksums != checksums_of_blocks(
         descriptor, written.n_bytes, written.block_bytes, on_progress
     ):
-        raise StateFileError(
-            f"{path} is damaged: it is not what was written, so the text has to be read again"
-        )
+        raise StateFileError(f"{path} is damaged: the text has to be read again")
 
 
 def _set(context: Context, sequence: int, path: Path, data: mmap.mmap) -> None:
@@ -209,8 +208,11 @@ def _new_file(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _synced(descriptor: int) -> Iterator[None]:
-    """Have a file on the disk when the block ends; the block goes on meanwhile."""
+def _synced(descriptor: int, on_wait: Callable[[], None]) -> Iterator[None]:
+    """Have a file on the disk when the block ends; the block goes on meanwhile.
+
+    Where the block or `on_wait` fails, the file is emptied, so that the disk need not be waited for.
+    """
     failed: list[OSError] = []
 
     def sync() -> None:
@@ -223,8 +225,13 @@ def _synced(descriptor: int) -> Iterator[None]:
     syncing.start()
     try:
         yield
-    finally:
+        while syncing.is_alive():
+            on_wait()
+            syncing.join(_SECONDS_BETWEEN_LOOKS)
+    except BaseException:
+        os.ftruncate(descriptor, 0)
         syncing.join()
+        raise
     if failed:
         raise failed[0]
 

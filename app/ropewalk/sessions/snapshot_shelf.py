@@ -42,6 +42,8 @@ follows, and windowed layers cannot go back."""
 OnShare = Callable[[float], None]
 """Told the share done; what it raises ends the work and reaches the caller."""
 
+_REMEDY = ": the text has to be read again"  # how the engine's sentences end: it is done here
+
 
 class SnapshotShelf:
     """The snapshots in a folder.
@@ -114,7 +116,7 @@ class SnapshotShelf:
             self._set_aside(folder, str(damage))
         except StateRefused as refusal:
             if folder.exists():
-                self._set_aside(folder, str(refusal))
+                self._set_aside(folder, str(refusal).removesuffix(_REMEDY))
         except PromptTooLong as too_long:
             self._notice(f"The snapshot of {snapshot.title} is not used: {too_long}.")
         except EngineDied:
@@ -300,10 +302,8 @@ class SnapshotShelf:
             pass
 
     def _set_aside(self, folder: Path, why: str) -> None:
-        removed = "it was removed" if snapshot_entry.remove(folder) else "it cannot be removed"
-        self._notice(
-            f"The snapshot {folder.name} cannot be used ({why}): {removed}, and its text is read again."
-        )
+        removed = "was removed" if snapshot_entry.remove(folder) else "is not used"
+        self._notice(f"The snapshot {folder.name} {removed}, as {why}; its text is read again.")
 
     def _named(self, folders: Sequence[Path], id_: str) -> Path:
         named = [folder for folder in folders if id_ and folder.name.startswith(id_.lower())]
