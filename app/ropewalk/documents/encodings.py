@@ -25,6 +25,7 @@ _MARKLESS = (  # UTF-32 first: its NULs would fit UTF-16 as well
 _TEXT_CONTROLS = frozenset(b"\t\n\v\f\r\x08\x1a\x1b")
 _MAX_CONTROL_SHARE = 0.02
 _MAX_DAMAGED_SHARE = 0.02  # of a text whose byte order mark says what it must be
+_FEWEST_NULS, _MIN_NUL_SHARE = 2, 0.02  # that UTF-16 has, in line ends and spaces
 _MAX_SMALL_SHARE = 0.6  # of small letters and spaces; in UTF-16 they are half of all bytes at most
 _REPLACEMENT = "\ufffd"
 _SAMPLE = 1 << 16
@@ -167,6 +168,8 @@ def _without_mark(data: bytes, name: str) -> Decoded:
 
 def _is_ascii_with_nuls(data: bytes) -> bool:
     """Whether this is words of ASCII with some NULs in between, which UTF-16 would make Chinese of."""
+    if data.count(0) < max(_FEWEST_NULS, _MIN_NUL_SHARE * len(data)):
+        return True
     small = sum(byte in b"abcdefghijklmnopqrstuvwxyz \n" for byte in data)
     return small > _MAX_SMALL_SHARE * len(data)
 

@@ -200,7 +200,8 @@ class ShownText:
 
     def _flowing(self, text: str, line: int) -> None:
         """Write text of one line with its white space made single spaces."""
-        words = text.replace(_SOFT_HYPHEN, "").split()
+        text = text.replace(_SOFT_HYPHEN, "")
+        words = text.split()
         if not words:
             self._space = self._space or bool(text)
             return
