@@ -31,10 +31,10 @@ def budgets(
     Args:
         gpus: with what is free on them now.
         held_on: bytes of a device's that are to be released before they are needed, and count as free.
-        exactly: leave no margin, for what a person has asked for in numbers.
+        exactly: leave no margin on the GPUs, where a person has counted the layers.
     """
     free = host.available_memory()
-    margin = 0 if exactly else min(HOST_MARGIN, free // HOST_MARGIN_SHARE)
+    margin = min(HOST_MARGIN, free // HOST_MARGIN_SHARE)
     return (Budget(HOST, free, margin), *(_of(gpu, held_on(gpu.name), free, exactly) for gpu in gpus))
 
 

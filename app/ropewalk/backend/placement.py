@@ -88,6 +88,30 @@ def most_layers(n_layers: int, need_of: Callable[[int], Need], room: Sequence[Bu
     return fitting
 
 
+def longest_of_placements(n_layers: int, longest_on: Callable[[int], tuple[int, int]]) -> int:
+    """The longest context that fits with any number of layers on the GPUs.
+
+    With more layers there, the GPUs have room for shorter contexts and the host for longer ones: the best
+    number is where the two meet.
+
+    Args:
+        n_layers: all there are.
+        longest_on: the longest contexts that the GPUs, and that the host, have room for with so many layers
+            on the GPUs.
+    """
+    low, high = 0, n_layers
+    best = 0
+    while low <= high:
+        n = n_layers if low == 0 and high == n_layers else (low + high) // 2
+        of_gpus, of_host = longest_on(n)
+        best = max(best, min(of_gpus, of_host))
+        if of_gpus >= of_host:
+            low = n + 1
+        else:
+            high = n - 1
+    return best
+
+
 def _spare_layers(need: Need, room: Sequence[Budget], n_gpu_layers: int) -> int:
     """How many layers more would fit on the fullest GPU by its average; negative for fewer."""
     budgets_of = {budget.device: budget.usable for budget in room}

@@ -7,7 +7,7 @@ import click
 _AUTO = "auto"
 
 
-class LayerCount(click.ParamType):
+class LayerCount(click.ParamType):  # type: ignore[type-arg]  # generic in newer releases of click alone
     """A number from 0 on, -1 for all of them; `auto`, which is None to the verb."""
 
     name = "layers"

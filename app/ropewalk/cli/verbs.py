@@ -16,6 +16,7 @@ VERBS: Mapping[str, str] = MappingProxyType(
         "unbake": "Give back the GGUF file that a baked one was made from.",
         "inspect": "Show what a GGUF file's context plan is and where it runs.",
         "plan": "Show what a method would do to a model, pair by pair, and compare methods.",
+        "fit": "Show whether a model with a long context fits into memory.",
         "methods": "List the context-extension methods and their options.",
         "passkey": "Test whether a model finds five digits in a long text.",
         "ask": "Ask one question about a text file.",
