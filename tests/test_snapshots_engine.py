@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ropewalk.engine import Engine, EngineOptions
+from ropewalk.engine import Engine, EngineDied, EngineOptions
 from ropewalk.sessions.fingerprint import ModelFingerprint, model_fingerprint
 from ropewalk.sessions.snapshot_entry import MANIFEST, STATE, TOKENS
 from ropewalk.sessions.snapshot_key import SnapshotKey, snapshot_key
@@ -144,6 +147,49 @@ def test_an_edited_document_is_read_from_the_edit_on(
         if found is not None:
             assert shelf.restore(engine, found) == HEAD
             assert answer(engine, edited) == (expected, 100)
+
+
+def test_a_document_is_reopened_beside_another_text(
+    engine: Engine, models: tuple[Path, Path], tmp_path: Path
+) -> None:
+    shelf = SnapshotShelf(tmp_path, 10**9)
+    under = options(None)
+    prompt = [*DOCUMENT, *QUESTION]
+    key = load(engine, models[0], under)
+    engine.prefill(prompt[:HEAD])
+    found = shelf.put(engine, key, "a document")
+    assert found is not None
+    expected, _ = answer(engine, prompt)
+    engine.load(models[0], dataclasses.replace(under, n_sequences=2))
+    others, _ = answer(engine, QUESTION)
+    engine.load(models[0], dataclasses.replace(under, n_sequences=2))
+    engine.prefill(QUESTION)
+    assert shelf.restore(engine, found, sequence=1) == HEAD
+    assert engine.prefill(prompt, sequence=1).cached_tokens == HEAD
+    stream = engine.generate(12, stop_at_eog=False, sequence=1)
+    assert list(stream)
+    assert stream.result.token_ids == expected
+    assert answer(engine, QUESTION) == (others, len(QUESTION) - 1)
+
+
+def test_an_engine_that_is_killed_while_it_writes_leaves_nothing_half(
+    models: tuple[Path, Path], tmp_path: Path
+) -> None:
+    shelf = SnapshotShelf(tmp_path, 10**9)
+    with Engine.start() as engine:
+        key = load(engine, models[0], options(None))
+        engine.prefill(DOCUMENT)
+        (child,) = (
+            int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()[-1:]
+        )
+        died = False
+        try:
+            shelf.put(engine, key, "a document", lambda _share: os.kill(child, signal.SIGKILL))
+        except EngineDied as death:
+            died = "SIGKILL" in death.reason
+        assert died != bool(shelf.list())
+        assert shelf.damaged() == ()
+        assert not list(tmp_path.glob(".*"))
 
 
 def test_a_context_without_room_is_told_and_the_snapshot_stays(

@@ -284,6 +284,25 @@ def test_a_snapshot_that_another_process_removes_while_it_is_read_is_read_on(she
     assert shelf.told == []
 
 
+@pytest.mark.parametrize("damaged", [True, False])
+def test_a_snapshot_that_the_engine_died_of_goes_only_where_it_is_damaged(
+    shelf: Shelf, damaged: bool
+) -> None:
+    id_ = shelf.keep(TEXT)
+    found = shelf.best(key(), TEXT)
+    assert found is not None
+
+    def dies(_share: float) -> None:
+        if damaged:
+            os.truncate(shelf.folder / id_ / STATE, 10)
+        raise EngineDied("was killed by SIGBUS")
+
+    with pytest.raises(EngineDied):
+        shelf.restore(StandingEngine().as_engine, found, dies)
+    assert names(shelf) == ([] if damaged else [id_])
+    assert bool(shelf.told) is damaged
+
+
 def test_ids_may_be_shortened_and_name_one(shelf: Shelf) -> None:
     ids = sorted(shelf.keep([i, *TEXT]) for i in range(20))
     beginnings = {id_[0] for id_ in ids}
