@@ -8,6 +8,7 @@ from pathlib import PurePath
 
 from ropewalk.documents.document import BinaryFileError, OnProgress, Reading, Source
 from ropewalk.documents.encodings import begins_binary
+from ropewalk.documents.epub import is_epub, read_epub
 from ropewalk.documents.html import is_html, read_html
 from ropewalk.documents.pdf import is_pdf, read_pdf
 from ropewalk.documents.refusals import is_zip, refuse_what_is_no_document
@@ -46,6 +47,7 @@ HTML = Format("HTML", read_html, is_html, (".html", ".htm", ".xhtml"))
 
 FORMATS: tuple[Format, ...] = (
     Format("PDF", read_pdf, is_pdf, (".pdf",)),
+    Format("EPUB", read_epub, is_epub, (".epub",)),
     HTML,
 )
 """All but plain text; the first that recognises a file reads it. (name, reader, recognises, endings)"""

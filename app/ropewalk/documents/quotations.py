@@ -1,11 +1,11 @@
 """What an answer quotes, looked up in the document.
 
-Quotations are what stands in quotation marks or Markdown's block quotes, from three words on (less is a name,
-or irony), and, without any marks, whatever runs on for eight words or more as the document does. They are
-compared word by word (`quotation_words.py`): how lines break, what marks are used, and small or capital letters do not
-matter; `exact` tells whether they do agree. `...` leaves words out: the pieces around it have to follow one
-another. What stands between two `'` and is not in the document may be between two apostrophes, and is
-not reported.
+Quotations are what stands in quotation marks or Markdown's block quotes, from three words on (less is a
+name, or irony), and, without any marks, whatever runs on for eight words or more as the document does. They
+are compared word by word (`quotation_words.py`): how lines break, what marks are used, and small or capital
+letters do not matter; `exact` tells whether they do agree. `...` leaves words out: the pieces around it
+have to follow one another. What stands between two `'` and is not in the document may be between two
+apostrophes: it is not reported.
 """
 
 from __future__ import annotations
