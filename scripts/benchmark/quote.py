@@ -1,4 +1,4 @@
-"""Answers with drafts and without: one that quotes the document and one that does not; the cost of batches."""
+"""Answers with drafts and without: one that quotes the document and one that does not; what batches cost."""
 
 from __future__ import annotations
 
@@ -209,8 +209,8 @@ def _text(bench: Bench, found: _Found, load: float) -> str:
     intro = (
         f"{bench.where} A document of {found.document_tokens:,} tokens, read once; then answers of "
         f"{ANSWER_TOKENS} tokens. The prompt of the first quotes {_GIVEN + ANSWER_TOKENS} tokens of the "
-        f"document, from token {found.start:,} on, and begins the same passage again with its first {_GIVEN}: of "
-        f"the passages that begin {_STEP} tokens apart, the first that the model then copies to its end, "
+        f"document, from token {found.start:,} on, and begins the same passage again with its first {_GIVEN}: "
+        f"of the passages that begin {_STEP} tokens apart, the first that the model then copies to its end, "
         "greedily. The other is a story that has nothing to do with the document, drawn at temperature "
         f"{_SAMPLING.temperature}. Load average before: {load:.2f}."
     )
