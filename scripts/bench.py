@@ -26,6 +26,7 @@ from benchmark.nodes import measure_nodes  # noqa: E402
 from benchmark.outcome import Outcome  # noqa: E402
 from benchmark.page import Section, write_section  # noqa: E402
 from benchmark.plans import METHODS, measure_plans  # noqa: E402
+from benchmark.reopen import measure_reopen  # noqa: E402
 from benchmark.stock_library import ensure_stock_library  # noqa: E402
 from benchmark.stream import measure_stream  # noqa: E402
 from benchmark.window_plan import WINDOWS, WindowPlan  # noqa: E402
@@ -38,7 +39,7 @@ from ropewalk.evaluation.results import write_json  # noqa: E402
 
 PAGE = _ROOT / "docs" / "benchmarks.md"
 _QUICK = ("identity", "nodes", "plans")
-_ALL = (*_QUICK, "windows", "decode", "flash-attention", "kv-types", "stream", "bake")
+_ALL = (*_QUICK, "windows", "decode", "flash-attention", "kv-types", "stream", "bake", "reopen")
 _FLASH = {"off": (False,), "on": (True,), "both": (False, True)}
 _NOT_IN_THE_COMMAND = ("what", "json", "page", "jobs")
 _BAD_INPUT = 3
@@ -65,7 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--tokens",
         type=int,
-        help="default: 512 for plans, 16384 for windows and decode, 4096 for flash-attention and kv-types",
+        help="default: 512 for plans, 16384 for windows, decode and reopen, 4096 for flash-attention and "
+        "kv-types",
     )
     add("--decode-tokens", type=int, default=64, help="written at the end (default: 64)")
     add("--methods", help=f"of plans and nodes (default: {','.join(METHODS)}; windows too for nodes)")
@@ -78,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         nargs="+",
         metavar="FILE",
-        help="of stream (default: this project's app/**/*.py) and kv-types (default: its pages)",
+        help="of stream and reopen (default: this project's app/**/*.py), kv-types (its pages)",
     )
     add(
         "--contexts",
@@ -88,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
         help="of kv-types: tokens of a window (default: 2048 8192)",
     )
     add("--text-tokens", type=int, default=8192, help="of kv-types: read in windows (default: 8192)")
-    add("--target-length", type=int, help="of stream (default: the train length)")
+    add("--target-length", type=int, help="of stream (default: the train length) and reopen (twice --tokens)")
     add("--times", type=int, default=10, help="of stream: target lengths that are read (default: 10)")
     add("--gigabytes", type=float, default=4.0, help="of bake: the size of the file (default: 4)")
     add("--json", type=Path, metavar="FILE", help="write every measured number there")
@@ -221,6 +223,16 @@ def _measure(what: str, bench: Bench, given: argparse.Namespace) -> Outcome:
             pairs=_or(given.pairs, 3),
             tokens=_or(given.tokens, 4096),
             decode_tokens=given.decode_tokens,
+        )
+    if what == "reopen":
+        tokens = _or(given.tokens, 16_384)
+        return measure_reopen(
+            bench,
+            _text(given.text or sorted((_ROOT / "app").rglob("*.py"))),
+            tokens=tokens,
+            short_tokens=min(tokens, 1024),
+            target_length=_or(given.target_length, max(2 * tokens, bench.train_length)),
+            folder=cache_dir() / "bench" / "snapshots",
         )
     return measure_flash_attention(
         bench, pairs=_or(given.pairs, 5), tokens=_or(given.tokens, 4096), decode_tokens=given.decode_tokens
