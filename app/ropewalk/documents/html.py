@@ -43,6 +43,8 @@ _BLOCK = 1 << 16
 def is_html(data: bytes) -> bool:
     """Whether it begins as a page does: `<!doctype html` or `<html`, after comments at most."""
     head = data[:_HEAD].removeprefix(codecs.BOM_UTF8)
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        head = head.decode("utf-16", errors="ignore").encode()
     start = 0
     while (before := _BEFORE.match(head, start)) is not None:
         start = before.end()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import zipfile
 from pathlib import PurePath
@@ -19,7 +20,7 @@ _NO_TEXT = "is {}, not text; name a text file."
 
 _MAGIC: tuple[tuple[int, bytes, str, str], ...] = (  # (offset, bytes there, what it is, sentence)
     (0, b"\x1f\x8b", "a gzip file", _UNPACK),
-    (0, b"BZh", "a bzip2 file", _UNPACK),
+    (4, b"1AY&SY", "a bzip2 file", _UNPACK),
     (0, b"\xfd7zXZ\0", "an xz file", _UNPACK),
     (0, b"\x28\xb5\x2f\xfd", "a Zstandard file", _UNPACK),
     (0, b"\x04\x22\x4d\x18", "an LZ4 file", _UNPACK),
@@ -49,12 +50,7 @@ _MAGIC: tuple[tuple[int, bytes, str, str], ...] = (  # (offset, bytes there, wha
     (0, b"GGUF", "a model file (GGUF)", _MODEL),
     (0, b"SQLite format 3\0", "an SQLite database", "is {}; name a text that was exported from it."),
     (0, b"\x7fELF", "a program", _NO_TEXT),
-    (
-        60,
-        b"BOOKMOBI",
-        "a Mobipocket or Kindle book",
-        "is {}, which is not read; make an EPUB of it (Calibre).",
-    ),
+    (60, b"BOOKMOBI", "a Kindle book", "is {}, which is not read; make an EPUB of it (Calibre)."),
     (0, b"{\\rtf", "an RTF file", _AS_DOCX),
 )
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"  # Word, Excel, PowerPoint before 2007; encrypted ones since
@@ -75,6 +71,8 @@ _OPEN_DOCUMENT = {
     "application/vnd.oasis.opendocument.presentation": ("an OpenDocument presentation", _AS_PDF),
 }
 _LONGEST_MIMETYPE = 200
+_WRITTEN = {"a PostScript file", "an RTF file"}  # whose bytes are letters
+_HEAD = 4096
 
 
 def refuse_what_is_no_document(data: bytes, name: str) -> None:
@@ -89,15 +87,11 @@ def refuse_what_is_no_document(data: bytes, name: str) -> None:
     Raises:
         BinaryFileError: it is one of them.
     """
+    written = _is_written(data[:_HEAD])
     for offset, magic, kind, sentence in _MAGIC:
-        if data.startswith(magic, offset) and (offset in (0, 60, 257) or offset == 4 or data[:4] == b"RIFF"):
+        if data.startswith(magic, offset) and not (written and kind not in _WRITTEN):
             raise _refusal(name, kind, sentence)
-    if (
-        len(data) > 16
-        and data[8:9] == b"{"
-        and data[:8] == _header_length(data)
-        and b'"dtype"' in data[:4096]
-    ):
+    if data[8:9] == b"{" and _may_be_length(data) and b'"dtype"' in data[:_HEAD]:
         raise _refusal(name, "a file of weights (safetensors)", _MODEL)
     if data.startswith(_OLE):
         if "EncryptedPackage".encode("utf-16-le") in data:
@@ -119,9 +113,18 @@ def _refusal(name: str, kind: str, sentence: str) -> BinaryFileError:
     return BinaryFileError(f"{name} {sentence.format(kind)}")
 
 
-def _header_length(data: bytes) -> bytes:
-    """The first eight bytes, if they may be the length of a safetensors header; nothing else."""
-    return data[:8] if int.from_bytes(data[:8], "little") <= len(data) - 8 else b""
+def _may_be_length(data: bytes) -> bool:
+    """Whether the first eight bytes may be the length of a safetensors header."""
+    return int.from_bytes(data[:8], "little") <= len(data) - 8
+
+
+def _is_written(head: bytes) -> bool:
+    """Whether this is text, which may begin with any word: `GGUF is a format of model files`."""
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return not any(byte < 32 and byte not in b"\t\n\v\f\r\x1b" for byte in head)
 
 
 def _kind_of_zip(data: bytes) -> tuple[str, str]:
