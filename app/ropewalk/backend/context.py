@@ -198,6 +198,10 @@ class Context:
         self._reserved[sequence] = n_tokens
         return True
 
+    def reserved(self, sequence: int) -> int:
+        """Tokens that were reserved for a sequence last; 0 since it was forgotten."""
+        return self._reserved[sequence]
+
     def remove_from(self, position: int, *, sequence: int = 0) -> bool:
         """Forgets the tokens from a position on; False where this model's memory cannot (nothing is done)."""
         removed = bool(capi.llama_memory_seq_rm(self._memory, sequence, position, -1))

@@ -18,7 +18,8 @@ _LOG_LINES = 40
 _REAP_SECONDS = 5.0
 _SHUTDOWN_SECONDS = 5.0
 _TERMINATE_SECONDS = 2.0
-_FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
+_SIGKILL = getattr(signal, "SIGKILL", 9)  # Windows has none
+_FROM_OUTSIDE = (-_SIGKILL, -signal.SIGTERM)
 
 # How llama.cpp's RPC client says that a server is gone or failed, before it ends the process.
 _LOST_RPC_SERVER = "Remote RPC server crashed"
@@ -129,5 +130,5 @@ def _end(code: int) -> str:
         name = signal.Signals(-code).name
     except ValueError:
         name = f"signal {-code}"
-    hint = ", perhaps because memory ran out" if -code == signal.SIGKILL else ""
+    hint = ", perhaps because memory ran out" if -code == _SIGKILL else ""
     return f"was killed by {name}{hint}"

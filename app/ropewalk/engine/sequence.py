@@ -115,11 +115,12 @@ class TokenSequence:
         common = self._common_with(prompt)
         return common if self.context.can_remove_from(common, sequence=self.number) else 0
 
-    def recover_logits(self) -> None:
-        """Computes the last token again, where another sequence was computed since it was read."""
+    def recover_logits(self) -> bool:
+        """Computes the last token again, where another sequence was computed since; False where stopped."""
         if not self._was_read or self.has_logits or not self.tokens:
-            return
-        self.read(list(self.tokens), lambda _done, _total: None)
+            return True
+        reserved = self.context.reserved(self.number)
+        return not self.read(list(self.tokens), lambda _done, _total: None, reserved).cancelled
 
     def copy_to(self, target: TokenSequence) -> int:
         """Makes another sequence of the context hold what this one does; returns how many tokens that is."""

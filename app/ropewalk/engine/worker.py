@@ -152,7 +152,8 @@ class Worker:
     ) -> GenerationResult:
         """Answers the prompt that the sequence has read last."""
         held = self._held(sequence)
-        held.recover_logits()
+        if not held.recover_logits():
+            return GenerationResult("", 0, 0.0, "cancelled")
         return generate(
             held,
             max_tokens=max_tokens,
