@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from ropewalk.documents.document import BinaryFileError, OnProgress, Reading, Source
+from ropewalk.documents.docx import is_docx, read_docx
 from ropewalk.documents.encodings import begins_binary
 from ropewalk.documents.epub import is_epub, read_epub
 from ropewalk.documents.html import is_html, read_html
@@ -48,6 +49,7 @@ HTML = Format("HTML", read_html, is_html, (".html", ".htm", ".xhtml"))
 FORMATS: tuple[Format, ...] = (
     Format("PDF", read_pdf, is_pdf, (".pdf",)),
     Format("EPUB", read_epub, is_epub, (".epub",)),
+    Format("DOCX", read_docx, is_docx, (".docx", ".docm", ".dotx", ".dotm")),
     HTML,
 )
 """All but plain text; the first that recognises a file reads it. (name, reader, recognises, endings)"""
