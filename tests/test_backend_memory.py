@@ -95,6 +95,29 @@ def test_what_is_told_beforehand_is_what_the_library_allocates(
 
 
 @pytest.mark.usefixtures("patched_library")
+def test_a_process_grows_by_what_is_told(model: Model) -> None:
+    """A context that is filled to its end, against the system's count of the process's memory."""
+    params = ContextParams(n_ctx=4096, threads=1, flash_attention="off")
+    with ContextNeeds(model, params) as needs:
+        (told,) = needs(4096).devices
+    Context(model, dataclasses.replace(params, n_ctx=256)).close()  # what is taken once is taken now
+    before = host.resident_memory()
+    context = Context(model, params)
+    try:
+        for _ in range(8):
+            context.decode([300] * 512)
+        after = host.resident_memory()
+    finally:
+        context.close()
+
+    assert before is not None
+    assert after is not None
+    grown, said = after - before, told.kv_cache + told.compute
+    assert said > 60 * _MEBIBYTE
+    assert 0.8 * said < grown < 1.1 * said + 10 * _MEBIBYTE
+
+
+@pytest.mark.usefixtures("patched_library")
 def test_nothing_is_allocated_for_measuring(model: Model) -> None:
     """A context of 21 GB is measured in a process that grows by no more than the lists of its cells."""
     with ContextNeeds(model, ContextParams(n_ctx=512)) as needs:

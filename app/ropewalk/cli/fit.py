@@ -18,14 +18,13 @@ from ropewalk.cli.options import RunOptions, model_options
 from ropewalk.cli.output import print_json
 from ropewalk.cli.progress import Measure, ProgressReport
 from ropewalk.cli.running import first_options, require_file, started_engine
-from ropewalk.engine import EngineOptions, ModelDescription
+from ropewalk.engine import EngineOptions
 from ropewalk.sessions import context_for
 
 ANSWER_ROOM = 512
 """Tokens that a text's context has besides it: a question and the longest answer of `ask`, as it comes."""
 
 KV_TYPES = ("f16", "q8_0", "q4_0")
-_SHORTEST = 256
 
 
 @dataclass(frozen=True)
@@ -82,11 +81,12 @@ def fit_command(
     require_file(model)
     options = first_options(model, run, asked.choice)
     progress = ProgressReport()
-    description, text = _look(model, options, files, asked, progress)
-    wanted = _wanted(description, text, asked)
+    text = _count(model, options, files, progress) if files else None
+    n_ctx = asked.length if text is None else text.n_ctx
     with progress.step(f"measuring {model.name}", Measure()) as update:
-        report = measure_fit(model, options, _lengths(wanted), _kv_types(run.kv_type), update)
-    found = Fit(model, description, text, run.kv_type, wanted, report)
+        report = measure_fit(model, options, n_ctx, _kv_types(run.kv_type), update)
+    limit = None if report.model.streams else asked.length or report.model.target_length
+    found = Fit(model, text, limit, run.kv_type, report)
     if as_json:
         print_json(fit_json(found))
     else:
@@ -95,42 +95,16 @@ def fit_command(
         click.get_current_context().exit(DOES_NOT_FIT)
 
 
-def _look(
-    model: Path, options: EngineOptions, files: tuple[str, ...], asked: _Asked, progress: ProgressReport
-) -> tuple[ModelDescription, Text | None]:
-    """The model, and how many tokens the files are: only its vocabulary is loaded."""
-    document = read_sources(files, None, progress) if files else None
-    with started_engine() as engine:
-        with progress.step(f"opening {model.name}", Measure()) as update:
-            description = engine.load(
-                model, dataclasses.replace(options, vocabulary_only=True), lambda done: update(done, 1.0)
-            )
-        plan = options.plan
-        if plan is not None:
-            description = dataclasses.replace(
-                description,
-                train_length=plan.train_length,
-                target_length=plan.target_length,
-                plan=plan,
-                native=False,
-            )
-        if document is None:
-            return description, None
-        with progress.step(f"counting the tokens of {document.name}", Measure()):
-            tokens = len(engine.tokenize(document.text))
-    limit = None if description.streams else asked.length or description.target_length
-    return description, Text(document.name, tokens, context_for(tokens + ANSWER_ROOM), limit)
-
-
-def _wanted(description: ModelDescription, text: Text | None, asked: _Asked) -> int:
-    """The context that is to fit: the text's, or of the length that is asked for."""
-    return asked.length or description.target_length if text is None else text.n_ctx
-
-
-def _lengths(wanted: int) -> list[int]:
-    """The length, and a few around it."""
-    around = {context_for(wanted * factor // 4) for factor in (1, 2, 8, 16)}
-    return sorted({wanted, *(length for length in around if _SHORTEST <= length < 2**31)})
+def _count(model: Path, options: EngineOptions, files: tuple[str, ...], progress: ProgressReport) -> Text:
+    """How many tokens the files are: only the model's vocabulary is loaded."""
+    document = read_sources(files, None, progress)
+    with (
+        started_engine() as engine,
+        progress.step(f"counting the tokens of {document.name}", Measure()),
+    ):
+        engine.load(model, dataclasses.replace(options, vocabulary_only=True))
+        tokens = len(engine.tokenize(document.text))
+    return Text(document.name, tokens, context_for(tokens + ANSWER_ROOM))
 
 
 def _kv_types(chosen: str) -> list[str]:

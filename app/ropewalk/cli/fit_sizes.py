@@ -19,14 +19,14 @@ _CHILD = Path(report_module.__file__).with_name("fit_child.py")
 
 
 def measure_fit(
-    path: Path, options: EngineOptions, lengths: Sequence[int], kv_types: Sequence[str], update: Update
+    path: Path, options: EngineOptions, n_ctx: int | None, kv_types: Sequence[str], update: Update
 ) -> FitReport:
     """Ask the library; whatever it does, this comes back.
 
     Args:
         path: the model.
         options: how it would be loaded; their length and KV type count for nothing.
-        lengths: context lengths in tokens.
+        n_ctx: the context's length in tokens; None for the model's target length.
         kv_types: types of cached keys and values.
         update: told of the measuring.
 
@@ -38,7 +38,7 @@ def measure_fit(
     request = {
         "path": str(path),
         "options": to_plain(options),
-        "lengths": list(lengths),
+        "n_ctx": n_ctx,
         "kv_types": list(kv_types),
     }
     with ReportingChild(_CHILD, request) as child:

@@ -9,9 +9,8 @@ from typing import Any
 import click
 
 from ropewalk.cli.output import print_facts, print_table
-from ropewalk.engine import ModelDescription
 from ropewalk.engine.codec import to_plain
-from ropewalk.engine.fit_report import FitReport, FitRow
+from ropewalk.engine.fit_report import FitReport, FitRow, FittedModel
 from ropewalk.wording.quantities import count, size
 
 _HOST = "CPU"
@@ -25,18 +24,11 @@ class Text:
         name: of the document they make.
         tokens: of the model's.
         n_ctx: the context for them, a question and an answer.
-        limit: the longest text that the model is for; None without one.
     """
 
     name: str
     tokens: int
     n_ctx: int
-    limit: int | None
-
-    @property
-    def is_short_enough(self) -> bool:
-        """Whether the model is for texts of that length, and has room for a token of an answer."""
-        return self.limit is None or self.tokens < self.limit
 
 
 @dataclass(frozen=True)
@@ -45,19 +37,32 @@ class Fit:
 
     Attributes:
         path: the model's file.
-        model: what it says of itself.
         text: what is to be read with it; None for any.
+        limit: the longest text that the model is for; None without one.
         kv_type: the type of cached keys and values that was asked for.
-        n_ctx: the length that was asked for.
         report: what fits.
     """
 
     path: Path
-    model: ModelDescription
     text: Text | None
+    limit: int | None
     kv_type: str
-    n_ctx: int
     report: FitReport
+
+    @property
+    def model(self) -> FittedModel:
+        """The model."""
+        return self.report.model
+
+    @property
+    def n_ctx(self) -> int:
+        """The length that was asked for."""
+        return self.report.n_ctx
+
+    @property
+    def is_short_enough(self) -> bool:
+        """Whether the model is for a text as long as this one, with room for a token of an answer."""
+        return self.text is None or self.limit is None or self.text.tokens < self.limit
 
     @property
     def asked(self) -> FitRow | None:
@@ -67,8 +72,7 @@ class Fit:
     @property
     def fits(self) -> bool:
         """Whether the context fits into memory, and the text into the model's length."""
-        short_enough = self.text is None or self.text.is_short_enough
-        return short_enough and self.asked is not None and self.asked.short_of is None
+        return self.is_short_enough and self.asked is not None and self.asked.short_of is None
 
     @property
     def longest(self) -> dict[str, int]:
@@ -93,7 +97,7 @@ def fit_json(fit: Fit) -> dict[str, Any]:
             "name": text.name,
             "tokens": text.tokens,
             "n_ctx": text.n_ctx,
-            "within_target_length": text.is_short_enough,
+            "within_target_length": fit.is_short_enough,
         },
         "kv_type": fit.kv_type,
         "n_ctx": fit.n_ctx,
@@ -152,9 +156,9 @@ def _against_lengths(fit: Fit, text: Text) -> str:
     if text.tokens <= model.train_length:
         return f"within the train length of {model.train_length:,}"
     beyond = f"beyond the train length of {model.train_length:,}"
-    if text.limit is not None and text.is_short_enough:
-        return f"{beyond}, within the target length of {text.limit:,}"
-    return f"{beyond} and the target length of {text.limit:,}"
+    if fit.limit is not None and fit.is_short_enough:
+        return f"{beyond}, within the target length of {fit.limit:,}"
+    return f"{beyond} and the target length of {fit.limit:,}"
 
 
 def _placed(fit: Fit, asked: FitRow) -> str:

@@ -23,15 +23,17 @@ from ropewalk.backend.errors import (
     ModelFileError,
     PlanRefusedError,
 )
-from ropewalk.backend.fit import Budget, Need, largest_context, shortage
+from ropewalk.backend.fit import CONTEXT_STEP, Budget, Need, largest_context, shortage
 from ropewalk.backend.gpus import layer_devices
 from ropewalk.backend.model import Model
 from ropewalk.backend.needs import ContextNeeds
 from ropewalk.backend.placement import longest_of_placements, most_layers, opened
 from ropewalk.engine.codec import from_plain, to_plain
 from ropewalk.engine.context_options import context_params
-from ropewalk.engine.fit_report import DeviceRoom, DeviceTake, FitReport, FitRow, LongestContext
+from ropewalk.engine.fit_report import DeviceRoom, DeviceTake, FitReport, FitRow, FittedModel, LongestContext
 from ropewalk.engine.options import EngineOptions
+
+_SHORTEST, _LONGEST = 256, 2**31 - 256
 
 
 class FitRequest(TypedDict):
@@ -40,13 +42,13 @@ class FitRequest(TypedDict):
     Attributes:
         path: the model.
         options: `EngineOptions` as plain values; their length counts for nothing.
-        lengths: context lengths in tokens.
+        n_ctx: the context's length in tokens; None for the model's target length.
         kv_types: names of cache types.
     """
 
     path: str
     options: Any
-    lengths: list[int]
+    n_ctx: int | None
     kv_types: list[str]
 
 
@@ -56,11 +58,17 @@ def main(request: FitRequest, report: Callable[[dict[str, Any]], None]) -> None:
         options = from_plain(EngineOptions, request["options"])
         with _Fit.opened(Path(request["path"]), options) as fit:
             found = fit.report(
-                request["lengths"], request["kv_types"], lambda done, of: report({"done": done, "of": of})
+                request["n_ctx"], request["kv_types"], lambda done, of: report({"done": done, "of": of})
             )
         report({"fit": to_plain(found)})
     except BackendError as error:
         report({"reason": str(error), "kind": _kind(error)})
+
+
+def lengths_around(n_ctx: int) -> list[int]:
+    """A length, and a few around it."""
+    around = {-(-n_ctx * factor // 4 // CONTEXT_STEP) * CONTEXT_STEP for factor in (1, 2, 8, 16)}
+    return sorted({n_ctx, *(length for length in around if _SHORTEST <= length <= _LONGEST)})
 
 
 class _Fit:
@@ -83,19 +91,34 @@ class _Fit:
             yield cls(path, options, models)
 
     def report(
-        self, lengths: list[int], kv_types: list[str], on_progress: Callable[[int, int], None]
+        self, n_ctx: int | None, kv_types: list[str], on_progress: Callable[[int, int], None]
     ) -> FitReport:
+        described = self._described()
+        n_ctx = n_ctx or described.target_length
+        lengths = lengths_around(n_ctx)
         kv_types = [kv_type for kv_type in kv_types if self._can_cache(kv_type)]
         of = len(kv_types) * (len(lengths) + 1)
         rows: list[FitRow] = []
         longest: list[LongestContext] = []
         for kv_type in kv_types:
-            for n_ctx in lengths:
-                rows.append(self._row(kv_type, n_ctx))
+            for length in lengths:
+                rows.append(self._row(kv_type, length))
                 on_progress(len(rows) + len(longest), of)
             longest.append(LongestContext(kv_type, self._longest(kv_type)))
             on_progress(len(rows) + len(longest), of)
-        return FitReport(self._rooms(), self._n_layers, tuple(rows), tuple(longest))
+        return FitReport(described, n_ctx, self._rooms(), self._n_layers, tuple(rows), tuple(longest))
+
+    def _described(self) -> FittedModel:
+        model = self._model
+        plan, _ = model.plan() or (None, False)
+        own = model.context_length
+        return FittedModel(
+            n_layer=model.n_layer,
+            size_bytes=model.size_bytes,
+            train_length=plan.train_length if plan else model.original_context_length or own,
+            target_length=plan.target_length if plan else own,
+            streams=plan is not None and plan.streaming,
+        )
 
     def _row(self, kv_type: str, n_ctx: int) -> FitRow:
         gpu_layers = self._counted()

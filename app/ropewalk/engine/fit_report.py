@@ -72,10 +72,31 @@ class LongestContext:
 
 
 @dataclass(frozen=True)
+class FittedModel:
+    """The model, under the plan that it would be run with.
+
+    Attributes:
+        n_layer: number of layers.
+        size_bytes: of all weights.
+        train_length: L in tokens.
+        target_length: L' in tokens.
+        streams: whether texts of any length will do.
+    """
+
+    n_layer: int
+    size_bytes: int
+    train_length: int
+    target_length: int
+    streams: bool
+
+
+@dataclass(frozen=True)
 class FitReport:
     """What fits.
 
     Attributes:
+        model: the model.
+        n_ctx: the length that was asked for; the target length where none was.
         rooms: the host first.
         n_layers: layers of the model, the output counted as one.
         rows: by KV type and length, in the order that was asked for; none for a type that the model's heads
@@ -83,6 +104,8 @@ class FitReport:
         longest: by KV type.
     """
 
+    model: FittedModel
+    n_ctx: int
     rooms: tuple[DeviceRoom, ...]
     n_layers: int
     rows: tuple[FitRow, ...]
