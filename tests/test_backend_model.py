@@ -17,6 +17,7 @@ from ropewalk.backend.context import Context, ContextParams, DecodeStatus
 from ropewalk.backend.errors import (
     BackendError,
     ContextError,
+    ContextFullError,
     DecodeError,
     LibraryNotPatchedError,
     ModelFileError,
@@ -181,6 +182,56 @@ def test_a_full_context_is_refused(model: Model) -> None:
         context.decode([5] * 40)
         with pytest.raises(DecodeError, match="41 tokens do not fit into a context of 40"):
             context.decode([5])
+    finally:
+        context.close()
+
+
+def test_a_context_that_finds_no_cell_keeps_what_it_held(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library's own word for it, where the count of cells had not foreseen it."""
+    context = Context(model, ContextParams(n_ctx=256, n_batch=64, threads=1, n_sequences=2))
+    try:
+        monkeypatch.setattr(Context, "room", 1000)
+        for _ in range(3):
+            context.decode([5 + i for i in range(64)])
+        context.decode([7] * 40, sequence=1)
+        with pytest.raises(ContextFullError, match="the context is full: make a longer one"):
+            context.decode([8] * 30, sequence=1)
+        monkeypatch.undo()
+        assert (context.length_of(0), context.length_of(1), context.room) == (192, 40, 24)
+        context.forget(1)
+        assert context.decode([9] * 64) is DecodeStatus.DONE
+        assert context.room == 0
+    finally:
+        context.close()
+
+
+def test_sequences_go_on_from_their_own_tokens(model: Model) -> None:
+    texts = [model.vocabulary.tokenize(text) for text in (TEXT, TEXT[::-1])]
+    context = Context(model, ContextParams(n_ctx=512, threads=1, n_sequences=3))
+    try:
+        for at in range(0, 120, 7):
+            for sequence, text in enumerate(texts):
+                if at < len(text):
+                    context.decode(text[at : at + 7], sequence=sequence)
+                    assert context.last_decoded == sequence
+                if len(text) - 7 <= at < len(text):
+                    expected = last_logits(model.path, text)
+                    np.testing.assert_allclose(context.logits()[-1], expected, atol=2e-3)
+        assert [context.length_of(i) for i in range(3)] == [len(texts[0]), len(texts[1]), 0]
+        assert context.room == 512 - len(texts[0]) - len(texts[1])
+    finally:
+        context.close()
+
+
+def test_more_logits_than_there_is_room_for_are_refused(model: Model) -> None:
+    context = Context(model, ContextParams(n_ctx=256, n_outputs=4, threads=1))
+    try:
+        with pytest.raises(DecodeError, match="the logits of 5 tokens: a batch keeps at most 4"):
+            context.decode([5] * 5, all_logits=True)
+        context.decode([5] * 4, all_logits=True)
+        assert context.logits().shape == (4, model.vocabulary.size)
     finally:
         context.close()
 

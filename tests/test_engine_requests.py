@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from datetime import date
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -161,6 +162,37 @@ def test_a_text_that_cannot_be_gone_on_from_is_read_again(
     with pytest.raises(DecodeError):  # with nothing kept it is what it is
         monkeypatch.setattr(held.context, "decode", lambda *_a, **_o: refusing([5]))
         worker.prefill([*text[:50], 8], lambda _done, _total: None, 0)
+    worker._unload()
+
+
+def test_on_a_gpu_no_more_than_a_micro_batch_is_computed_before_stopping_is_asked_for(
+    tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A running computation of the CPU asks by itself; a GPU's does not."""
+    asked = 0
+
+    def should_stop() -> bool:
+        nonlocal asked
+        asked += 1
+        return False
+
+    worker = Worker(should_stop)
+    worker.load(tiny_llama, EngineOptions(512, 1, 0, batch_size=64, ubatch_size=16), lambda _share: None)
+    context = worker._sequences[0].context
+    decode, sizes = context.decode, list[tuple[int, int]]()
+
+    def noting(tokens: list[int], **options: int) -> object:
+        sizes.append((len(tokens), asked))
+        return decode(tokens, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(context, "decode", noting)
+    worker.prefill([5] * 100, lambda _done, _total: None, 0)
+    assert [size for size, _ in sizes] == [64, 36]
+    sizes.clear()
+    monkeypatch.setattr(worker._model, "on_gpu", True)
+    worker.prefill([6] * 100, lambda _done, _total: None, 0)
+    assert [size for size, _ in sizes] == [16] * 6 + [4]
+    assert all(before < after for (_, before), (_, after) in pairwise(sizes))
     worker._unload()
 
 

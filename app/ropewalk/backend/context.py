@@ -233,7 +233,7 @@ class Context:
     def forget(self, sequence: int) -> None:
         """Forgets a sequence, and what was reserved for it."""
         if self.n_sequences == 1:
-            capi.llama_memory_clear(self._memory, True)
+            capi.llama_memory_clear(self._memory, False)  # which cells are taken; their numbers may stay
         else:
             capi.llama_memory_seq_rm(self._memory, sequence, -1, -1)
         self._reserved[sequence] = 0

@@ -297,6 +297,7 @@ def _failure(number: int, error: Exception) -> Failed:
         (errors.StateFileError, "state"),
         (errors.StoppedError, "cancelled"),
         (errors.PromptTooLongError, "prompt_too_long"),
+        (errors.ContextFullError, "prompt_too_long"),
         (errors.BackendError, "request"),
     )
     for kind_of_error, kind in kinds:
