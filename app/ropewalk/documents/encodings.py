@@ -25,6 +25,7 @@ _MARKLESS = (  # UTF-32 first: its NULs would fit UTF-16 as well
 _TEXT_CONTROLS = frozenset(b"\t\n\v\f\r\x08\x1a\x1b")
 _MAX_CONTROL_SHARE = 0.02
 _MAX_DAMAGED_SHARE = 0.02  # of a text whose byte order mark says what it must be
+_MIN_ASCII_SHARE = 0.005  # of UTF-32: line ends, if nothing else
 _FEWEST_NULS, _MIN_NUL_SHARE = 2, 0.02  # that UTF-16 has, in line ends and spaces
 _MAX_SMALL_SHARE = 0.6  # of small letters and spaces; in UTF-16 they are half of all bytes at most
 _REPLACEMENT = "\ufffd"
@@ -150,10 +151,12 @@ def _without_mark(data: bytes, name: str) -> Decoded:
                 continue
             sample = data[: error.start].decode(codec)
         if _looks_written(sample):
-            spaces = sum(character in " \n\r\t" for character in sample)
-            ascii_share = sum(character < "\x80" for character in sample)
-            if best is None or spaces + ascii_share > best[0]:
-                best = spaces + ascii_share, codec, encoding
+            n_ascii = sum(character < "\x80" for character in sample)
+            n_spaces = sum(character in " \n\r\t" for character in sample)
+            nuls = data[:_SAMPLE].count(0)
+            enough = n_ascii * 2 >= nuls if width == 2 else n_ascii >= _MIN_ASCII_SHARE * len(sample)
+            if enough and (best is None or n_spaces + n_ascii > best[0]):
+                best = n_spaces + n_ascii, codec, encoding
     if best is not None:
         _, codec, encoding = best
         try:
