@@ -32,12 +32,16 @@ LEAST_GAIN = 1.5
 LARGEST_LOSS = 1.05
 """How many times as long an answer that quotes nothing may take with drafts."""
 
+QUOTED = ("docs/building.md", "docs/converting.md", "docs/methods.md")
+"""The document, where no other is named."""
+
 ANSWER_TOKENS = 200
 _GIVEN = 48
 """Tokens of the passage that the prompt ends with."""
 _STEP = 150
 _BATCHES = (1, 2, 4, 8, 12, MAX_DRAFT + 1)
 _BATCH = 512
+_OTHER_TOKENS = 256  # what the prompts say beside the passage
 
 _FIRST_TIME = "\n\nA passage of it:\n\n"
 _AGAIN = "\n\nOnce more, the same passage, word for word:\n\n"
@@ -113,7 +117,7 @@ def measure_quote(bench: Bench, text: str, *, pairs: int, tokens: int) -> Outcom
         if len(document) < max(tokens, passage_tokens + 1):
             raise ProvisionError(f"the text has {len(document):,} tokens, and {tokens:,} are to be read")
         params = ContextParams(
-            n_ctx=tokens + 3 * passage_tokens,
+            n_ctx=tokens + 3 * passage_tokens + _OTHER_TOKENS,
             n_batch=_BATCH,
             n_ubatch=_BATCH,
             n_outputs=passage_tokens,
@@ -209,7 +213,7 @@ def _text(bench: Bench, found: _Found, load: float) -> str:
     intro = (
         f"{bench.where} A document of {found.document_tokens:,} tokens, read once; then answers of "
         f"{ANSWER_TOKENS} tokens. The prompt of the first quotes {_GIVEN + ANSWER_TOKENS} tokens of the "
-        f"document, from token {found.start:,} on, and begins the same passage again with its first {_GIVEN}: "
+        f"document, from token {found.start:,} on, and begins the passage again with its first {_GIVEN}: "
         f"of the passages that begin {_STEP} tokens apart, the first that the model then copies to its end, "
         "greedily. The other is a story that has nothing to do with the document, drawn at temperature "
         f"{_SAMPLING.temperature}. Load average before: {load:.2f}."
