@@ -26,6 +26,7 @@ from benchmark.nodes import measure_nodes  # noqa: E402
 from benchmark.outcome import Outcome  # noqa: E402
 from benchmark.page import Section, write_section  # noqa: E402
 from benchmark.plans import METHODS, measure_plans  # noqa: E402
+from benchmark.quote import QUOTED, measure_quote  # noqa: E402
 from benchmark.reopen import measure_reopen  # noqa: E402
 from benchmark.stock_library import ensure_stock_library  # noqa: E402
 from benchmark.stream import measure_stream  # noqa: E402
@@ -39,7 +40,7 @@ from ropewalk.evaluation.results import write_json  # noqa: E402
 
 PAGE = _ROOT / "docs" / "benchmarks.md"
 _QUICK = ("identity", "nodes", "plans")
-_ALL = (*_QUICK, "windows", "decode", "flash-attention", "kv-types", "stream", "bake", "reopen")
+_ALL = (*_QUICK, "windows", "decode", "flash-attention", "kv-types", "stream", "bake", "quote", "reopen")
 _FLASH = {"off": (False,), "on": (True,), "both": (False, True)}
 _NOT_IN_THE_COMMAND = ("what", "json", "page", "jobs")
 _BAD_INPUT = 3
@@ -61,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--pairs",
         type=int,
-        help="rounds (default: 21 of plans and decode, 3 of windows and kv-types, 5 of the others)",
+        help="rounds (default: 21 of plans and decode, 3 of windows and kv-types, 7 of quote, 5 of others)",
     )
     add(
         "--tokens",
@@ -80,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         nargs="+",
         metavar="FILE",
-        help="of stream and reopen (default: this project's app/**/*.py), kv-types (its pages)",
+        help="of stream and reopen (default: this project's app/**/*.py), kv-types and quote (its pages)",
     )
     add(
         "--contexts",
@@ -213,6 +214,13 @@ def _measure(what: str, bench: Bench, given: argparse.Namespace) -> Outcome:
             sinks=given.sinks,
             target_length=_or(given.target_length, bench.train_length),
             times=given.times,
+        )
+    if what == "quote":
+        return measure_quote(
+            bench,
+            _text(given.text or [_ROOT / name for name in QUOTED]),
+            pairs=_or(given.pairs, 7),
+            tokens=_or(given.tokens, 4000),
         )
     if what == "kv-types":
         return measure_kv_types(
