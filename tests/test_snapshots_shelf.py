@@ -82,6 +82,14 @@ def test_what_was_put_is_found_and_restored(shelf: Shelf) -> None:
     assert shelf.told == []
 
 
+def test_titles_are_for_terminals_and_files(shelf: Shelf) -> None:
+    shelf.keep(TEXT, title="\udcff\x1b[31m red\r\n" + "long " * 500)
+    (snapshot,) = shelf.list()
+    assert snapshot.title.isprintable()
+    assert snapshot.title.startswith("[31m red long long")
+    assert len(snapshot.title) <= 300
+
+
 @pytest.mark.parametrize("field", ["model", "plan", "kv_type", "flash_attention", "step", "library"])
 def test_a_foreign_snapshot_is_not_found(shelf: Shelf, field: str) -> None:
     shelf.keep(TEXT)

@@ -12,6 +12,7 @@ import xxhash
 
 from ropewalk.engine import EngineOptions, ModelDescription
 from ropewalk.sessions.fingerprint import ModelFingerprint, model_fingerprint
+from ropewalk.wording.files import shortened
 from ropewalk_plan.plan import ContextPlan
 
 NO_PLAN = "none"
@@ -83,7 +84,7 @@ def snapshot_key(
         flash_attention=options.flash_attention,
         step=_step(model, fingerprint, reserved),
         library=library_version(),
-        model_name=model.path.name,
+        model_name=shortened(model.path.name),
     )
 
 

@@ -33,6 +33,7 @@ from ropewalk.sessions.snapshot_manifest import (
     tokens_bytes,
 )
 from ropewalk.sessions.snapshot_search import OnDamage, is_beginning, most_in_common
+from ropewalk.wording.files import shortened
 from ropewalk.wording.quantities import size
 
 BOUNDARY_TOKENS = 8
@@ -157,6 +158,7 @@ class SnapshotShelf:
         Raises:
             EngineError: the engine fails, or was cancelled.
         """
+        title = shortened(title)
         budget = self.budget()
         if budget == 0:
             return None
