@@ -7,6 +7,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pypdf
+from pypdf.generic import (
+    ArrayObject,
+    DictionaryObject,
+    FloatObject,
+    NameObject,
+    NumberObject,
+    StreamObject,
+    TextStringObject,
+)
 
 _FONT = (
     b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding "
@@ -62,6 +71,47 @@ def pdf(pages: Sequence[PdfPage]) -> bytes:
     file.writelines(b"%010d 00000 n \n" % offset for offset in offsets)
     file.write(b"trailer << /Size %d /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF\n" % (len(objects) + 1, table))
     return file.getvalue()
+
+
+def with_form_field(data: bytes, value: str) -> bytes:
+    """The same PDF with a form field on its first page, filled in with this."""
+    writer = pypdf.PdfWriter(clone_from=pypdf.PdfReader(io.BytesIO(data)))
+    page, font = writer.pages[0], writer.pages[0]["/Resources"]["/Font"].raw_get("/F1")  # type: ignore[index]
+    drawn = StreamObject()
+    drawn.set_data(b"/Tx BMC q BT /F1 11 Tf 2 5 Td (%s) Tj ET Q EMC" % _escaped(value))
+    drawn.update(_named(Type="/XObject", Subtype="/Form"))
+    drawn.update(
+        {
+            NameObject("/BBox"): _numbers(0, 0, 200, 20),
+            NameObject("/Resources"): DictionaryObject(
+                {NameObject("/Font"): DictionaryObject({NameObject("/F1"): font})}
+            ),
+        }
+    )
+    field = DictionaryObject(_named(Type="/Annot", Subtype="/Widget", FT="/Tx"))
+    field.update(
+        {
+            NameObject("/T"): TextStringObject("name"),
+            NameObject("/V"): TextStringObject(value),
+            NameObject("/F"): NumberObject(4),
+            NameObject("/Rect"): _numbers(150, 715, 350, 735),
+            NameObject("/AP"): DictionaryObject({NameObject("/N"): writer._add_object(drawn)}),
+        }
+    )
+    fields = ArrayObject([writer._add_object(field)])
+    page[NameObject("/Annots")] = fields
+    writer._root_object[NameObject("/AcroForm")] = DictionaryObject({NameObject("/Fields"): fields})
+    file = io.BytesIO()
+    writer.write(file)
+    return file.getvalue()
+
+
+def _named(**names: str) -> dict[NameObject, NameObject]:
+    return {NameObject(f"/{key}"): NameObject(name) for key, name in names.items()}
+
+
+def _numbers(*numbers: float) -> ArrayObject:
+    return ArrayObject([FloatObject(number) for number in numbers])
 
 
 def encrypted(data: bytes, user_password: str) -> bytes:

@@ -13,7 +13,8 @@ import pypdf
 import pytest
 
 import pdf_files
-from pdf_files import FF, FI, FL, PdfPage, encrypted, page, pdf
+from pdf_files import FF, FI, FL, PdfPage, encrypted, page, pdf, with_form_field
+from ropewalk.documents import find_quotations, parse_selection, read_documents
 from ropewalk.documents.document import Document, DocumentError, Source, joined
 from ropewalk.documents.pdf import is_pdf, read_pdf
 from ropewalk.documents.pdf_text import clean_pages
@@ -95,6 +96,22 @@ def test_a_page_may_be_turned_and_its_box_may_lie_elsewhere() -> None:
     turned = page(["Turned."], extra=b"/Rotate 90")
     moved = page(["Moved."], x=-400, top=-300, extra=b"/MediaBox [-612 -792 0 0]")
     assert read(pdf([turned, moved])).text == "Turned.\nMoved.\n"
+
+
+def test_forms_are_read_as_they_are_filled_in() -> None:
+    document = read(with_form_field(pdf([page(["Name:"]), page(["Second page."])]), "Ishmael (a sailor)"))
+    assert document.text == "Name:\nIshmael (a sailor)\nSecond page.\n"
+
+
+def test_a_stated_part_is_read_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "book.pdf"
+    path.write_bytes(pdf([page([f"This is page {i}."]) for i in range(1, 5)]))
+    document = read_documents([str(path)], selection=parse_selection("2-3", "pages"))
+    assert document.text == "This is page 2.\nThis is page 3.\n"
+    assert document.place(document.text.index("3")).page == 3
+    (quotation,) = find_quotations('It says "this is page 3".', document)
+    assert quotation.place is not None
+    assert (quotation.place.page, quotation.place.line) == (3, 1)
 
 
 def test_pages_of_pictures_are_named_and_blank_ones_are_not() -> None:
@@ -180,6 +197,8 @@ def test_progress_counts_pages_to_the_end() -> None:
 _STAND_IN = """
 import os, pathlib, signal, time
 pathlib.Path(__file__).with_name("pid").write_text(str(os.getpid()))
+class raw:
+    def FPDFPage_GetAnnotCount(page): return 0
 class PdfiumError(Exception):
     err_code = None
 class PdfDocument:

@@ -1,7 +1,7 @@
 """PDF: the text of each page, with the numbers of pages as the file counts them, from 1.
 
-PDFium reads it, in a process of its own. Files are read by their path, a page at a time, so that their size
-costs no memory; `pdf_text.py` says what is done with what comes out. The numbers printed on the pages (`xii`,
+PDFium reads it, in a process of its own, from the file itself and a page at a time; forms are read as they
+are filled in. `pdf_text.py` says what is done with what comes out. The numbers printed on the pages (`xii`,
 `A-3`) are not looked at: a viewer's "go to page" takes the ones that are used here.
 """
 

@@ -17,7 +17,10 @@ import os
 import signal
 import sys
 import threading
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
+
+if TYPE_CHECKING:
+    import pypdfium2
 
 LENGTH_BYTES = 8
 """What precedes a PDF's bytes on stdin: their number, little-endian; 0 where it is to be read by its path."""
@@ -62,7 +65,7 @@ def _read(source: bytes | str, answers: BinaryIO) -> None:
     _answer(answers, {"pages": n_pages})
     for number in range(n_pages):
         try:
-            page = pdf[number]
+            page = _filled_in(pdf, number)
             text_page = page.get_textpage()
         except pypdfium2.PdfiumError:
             _answer(answers, {"text": "", "drawn": True})  # this page is damaged, others may not be
@@ -72,6 +75,24 @@ def _read(source: bytes | str, answers: BinaryIO) -> None:
         _answer(answers, {"text": text, "drawn": drawn})
         text_page.close()
         page.close()
+
+
+def _filled_in(pdf: pypdfium2.PdfDocument, number: int) -> pypdfium2.PdfPage:
+    """A page; what was filled into its form, or typed on it, is made part of it: else it would be no text."""
+    from pypdfium2 import raw  # noqa: PLC0415  # as above
+
+    page = pdf[number]
+    for i in range(raw.FPDFPage_GetAnnotCount(page)):
+        annotation = raw.FPDFPage_GetAnnot(page, i)
+        if not annotation:
+            continue
+        kind = raw.FPDFAnnot_GetSubtype(annotation)
+        raw.FPDFPage_CloseAnnot(annotation)
+        if kind in (raw.FPDF_ANNOT_WIDGET, raw.FPDF_ANNOT_FREETEXT):
+            raw.FPDFPage_Flatten(page, raw.FLAT_NORMALDISPLAY)
+            page.close()
+            return pdf[number]  # as it is now
+    return page
 
 
 def _reason(code: int | None) -> str:
