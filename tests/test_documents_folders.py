@@ -194,6 +194,7 @@ def test_a_folder_named_from_within(repository: Path, monkeypatch: pytest.Monkey
     write(repository, TREE)
     monkeypatch.chdir(repository)
     assert [part.file for part in read_documents(["."]).parts if part.header][2] == "README.md"
+    assert read_documents(["."]).name == "repository"
     assert read_documents(["src/"]).parts[0].file == "src/.gitignore"
 
 

@@ -345,6 +345,7 @@ def test_several_that_are_too_large_together(tmp_path: Path, monkeypatch: pytest
     for name in ("a.txt", "b.txt"):
         (tmp_path / name).write_bytes(TEXT)
     assert "All of it together is 66 bytes" in refusal(tmp_path / "a.txt", tmp_path / "b.txt")
+    assert "All of it together is 66 bytes" in refusal(tmp_path)
 
 
 def test_standard_input_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

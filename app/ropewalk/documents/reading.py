@@ -139,7 +139,8 @@ class _Work:
         if len(fresh) < len(tree.files):
             twice = count(len(tree.files) - len(fresh), "file")
             self.notices.append(f"{shown_name(name)}: {twice} named before, or linked twice, read once.")
-        self.items.append(_Folder(shown_name(name), tree, fresh))
+        shown = name if PurePath(name).name else Path(name).resolve().name or name  # `.` has no name
+        self.items.append(_Folder(shown_name(shown), tree, fresh))
         self.total += sum(file.size for file in fresh)
 
     def read_named(self, item: _Named, stdin: BinaryIO | None) -> None:
@@ -167,13 +168,16 @@ class _Work:
         n_before = len(self.readings)
         for file in folder.files:
             try:
-                told += self._read_of_tree(file, as_source=folder.tree.is_repository)
+                reading, n_bytes = self._read_of_tree(file, as_source=folder.tree.is_repository)
             except BinaryFileError:
                 binary.append(file.name)
             except EmptyFileError:
                 pass  # an empty file says nothing
             except DocumentError as error:
                 told.append(f"{error} It is left out.")
+            else:
+                told += reading.notices
+                self._keep(file.name, reading, n_bytes)
             self.done += file.size
             self.tick()
         if len(self.readings) == n_before and not self._all_seen(folder):
@@ -187,8 +191,8 @@ class _Work:
             more = count(len(told) - _MOST_NOTICES, "more file")
             self.notices.append(f"{folder.name}: there is something to say of {more}; name one to see what.")
 
-    def _read_of_tree(self, file: TreeFile, *, as_source: bool) -> tuple[str, ...]:
-        """Read a file of a folder, and return what there is to say of it."""
+    def _read_of_tree(self, file: TreeFile, *, as_source: bool) -> tuple[Reading, int]:
+        """Read a file of a folder, and return what it holds and in how many bytes."""
         if is_surely_binary(head_of(file.path), file.name):
             raise BinaryFileError(file.name)
         data, notice = read_file(file.path, self.tick)
@@ -197,8 +201,8 @@ class _Work:
         reading = kind.read(source, self._within(file.size))
         if reading.is_blank:
             raise EmptyFileError(file.name)
-        self._keep(file.name, reading, len(data))
-        return (notice, *reading.notices) if notice else reading.notices
+        notices = (notice, *reading.notices) if notice else reading.notices
+        return Reading(reading.pieces, notices), len(data)
 
     def _keep(self, name: str, reading: Reading, n_bytes: int) -> None:
         self.readings.append((name, reading))

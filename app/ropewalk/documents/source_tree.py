@@ -104,7 +104,7 @@ def list_tree(folder: str, on_entry: Callable[[], None]) -> Tree:
                 )
     if not files and unreadable:
         raise DocumentError(f"{unreadable[0]} cannot be listed; check its permissions (ls -ld).")
-    files.sort(key=lambda file: os.fsencode(file.path).split(b"/"))
+    files.sort(key=lambda file: [os.fsencode(name) for name in file.path.parts])
     notices = [
         _left_out(shown_name(folder), links, "link", "links are not followed"),
         _left_out(shown_name(folder), pipes, "pipe or device", "only files are read", "pipes or devices"),
