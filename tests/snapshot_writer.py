@@ -1,6 +1,6 @@
-"""A process that puts a text on a shelf, slowly enough to be met in the middle: `FOLDER SEED TEXTS`.
+"""A process that puts a text on a shelf, slowly enough to be met in the middle: `FOLDER TEXTS SECONDS`.
 
-Prints a line when it begins, and the id of each text when it is kept.
+Prints a line when it begins, and the id of each text when it is kept. Each takes twice so many seconds.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class _Slow(StandingEngine):
         self, path: Path, on_progress: Callable[[float], None] | None = None, *, sequence: int = 0
     ) -> SavedState:
         def told(share: float) -> None:
-            time.sleep(0.02)
+            time.sleep(float(sys.argv[3]))
             if on_progress is not None:
                 on_progress(share)
 
