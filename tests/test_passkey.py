@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fake_engine import FakeEngine
+from ropewalk.engine import EngineOptions
 from ropewalk.evaluation.passkey_prompt import (
     PromptLengthError,
     build_prompt,
@@ -75,8 +77,9 @@ def test_a_tokenizer_that_merges_across_sentences_is_met_too() -> None:
 
 
 def test_a_long_prompt_is_tokenized_a_few_times_only() -> None:
-    engine = FakeEngine()
-    prompt = build_prompt(make_cell(100_000, 0.5, 0), lambda text: len(engine.tokenize(text)))
+    with FakeEngine() as engine:
+        engine.load(Path("model.gguf"), EngineOptions(n_ctx=64))
+        prompt = build_prompt(make_cell(100_000, 0.5, 0), lambda text: len(engine.tokenize(text)))
     assert engine.tokenized_characters < 4 * len(prompt.text)
 
 
