@@ -86,8 +86,10 @@ def test_what_is_told_beforehand_is_what_the_library_allocates(
     computing = _logged_mebibytes("compute buffer size")[-1]
     rows = _logged_mebibytes("output buffer size")[-1]
     assert told.kv_cache / _MEBIBYTE == pytest.approx(caches, abs=0.02)  # the log rounds each
-    lists = context.buffers.n_cells * CELL_BYTES
-    assert (told.compute - lists) / _MEBIBYTE == pytest.approx(computing + rows, abs=0.001)
+    besides = sum(context.buffers.n_cells) * CELL_BYTES
+    if (flash_attention, kv_type) == ("off", "f16"):  # 8 heads, a micro-batch of 512, F16
+        besides += 8 * 512 * 2 * max(context.buffers.n_cells)
+    assert (told.compute - besides) / _MEBIBYTE == pytest.approx(computing + rows, abs=0.001)
     assert context.buffers.kv_cache == {"CPU": told.kv_cache}
     assert 0.9 * (caches + computing) <= estimated <= 1.3 * (caches + computing) + 4
     assert cache is not None
@@ -97,14 +99,16 @@ def test_what_is_told_beforehand_is_what_the_library_allocates(
 @pytest.mark.usefixtures("patched_library")
 def test_a_process_grows_by_what_is_told(model: Model) -> None:
     """A context that is filled to its end, against the system's count of the process's memory."""
-    params = ContextParams(n_ctx=4096, threads=1, flash_attention="off")
+    params = ContextParams(n_ctx=2048, threads=1, flash_attention="off")
     with ContextNeeds(model, params) as needs:
-        (told,) = needs(4096).devices
-    Context(model, dataclasses.replace(params, n_ctx=256)).close()  # what is taken once is taken now
+        (told,) = needs(2048).devices
+    first = Context(model, dataclasses.replace(params, n_ctx=256))
+    first.decode([300] * 256)  # what is taken once, the mapped weights too, is taken now
+    first.close()
     before = host.resident_memory()
     context = Context(model, params)
     try:
-        for _ in range(8):
+        for _ in range(4):
             context.decode([300] * 512)
         after = host.resident_memory()
     finally:
@@ -113,7 +117,7 @@ def test_a_process_grows_by_what_is_told(model: Model) -> None:
     assert before is not None
     assert after is not None
     grown, said = after - before, told.kv_cache + told.compute
-    assert said > 60 * _MEBIBYTE
+    assert said > 50 * _MEBIBYTE
     assert 0.8 * said < grown < 1.1 * said + 10 * _MEBIBYTE
 
 

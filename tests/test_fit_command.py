@@ -86,7 +86,8 @@ def test_sizes_are_those_of_an_engine_that_was_loaded(fit: Ropewalk, model: Path
         (device,) = row["devices"]
         assert device["device"] == real.device == "CPU"
         assert (device["weights"], device["kv_cache"]) == (real.weights, real.cache)
-        assert 0 <= device["compute"] - real.compute <= 4096 * 200  # the lists of the cells
+        besides = 4 * 4096 * 512 * 2 if kv_type == "f16" else 0  # scores converted to F16 by the threads
+        assert 0 <= device["compute"] - real.compute - besides <= 4096 * 200  # the lists of the cells
         assert row["total"] == device["weights"] + device["kv_cache"] + device["compute"]
 
 

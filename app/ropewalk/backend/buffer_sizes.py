@@ -44,12 +44,12 @@ class ContextBuffers:
     Attributes:
         kv_cache: keys and values, and states of recurrent layers.
         compute: working memory, and the rows of logits.
-        n_cells: cells of all caches together.
+        n_cells: cells of each cache.
     """
 
     kv_cache: Mapping[str, int] = field(default_factory=dict)
     compute: Mapping[str, int] = field(default_factory=dict)
-    n_cells: int = 0
+    n_cells: tuple[int, ...] = ()
 
     def total(self, device: str) -> int:
         """Bytes on a device."""
@@ -88,7 +88,8 @@ def read_buffers(
     """
     cache: Counter[str] = Counter()
     compute: Counter[str] = Counter()
-    n_cells, allocated, layers = 0, 0, list[tuple[int, str]]()
+    n_cells: list[int] = []
+    allocated, layers = 0, list[tuple[int, str]]()
     for line in lines:
         if found := _COMPUTE.search(line):
             compute[device_of(found[1], gpus)] += _bytes(found[2])
@@ -101,9 +102,9 @@ def read_buffers(
         elif found := _WHOLE_CACHE.search(line):
             if not allocated:
                 cache.update(_spread(_bytes(found[1]), layers, layer_shares, gpus))
-            n_cells += int(found[2])
+            n_cells.append(int(found[2]))
             allocated, layers = 0, []
-    return ContextBuffers(dict(cache), dict(compute), n_cells)
+    return ContextBuffers(dict(cache), dict(compute), tuple(n_cells))
 
 
 def device_of(buffer: str, gpus: Sequence[DeviceInfo]) -> str:

@@ -7,7 +7,7 @@ from types import TracebackType
 
 from ropewalk.backend import library
 from ropewalk.backend.buffer_sizes import HOST, ContextBuffers, measure
-from ropewalk.backend.context_params import ContextParams, native_params
+from ropewalk.backend.context_params import ContextParams, flash_attention_type, native_params
 from ropewalk.backend.estimates import estimate
 from ropewalk.backend.fit import CONTEXT_STEP, DeviceNeed, Need, NeedOf
 from ropewalk.backend.model import Model
@@ -71,7 +71,7 @@ class ContextNeeds:
             twin = self._open_twin()
             assert twin.handle is not None, "the model is closed"
             buffers = measure(twin.handle, native_params(twin, params), twin.placed.gpus, _cache_shares(twin))
-            self._known[params] = None if buffers is None else self._need(buffers)
+            self._known[params] = None if buffers is None else self._need(buffers, params)
         return self._known[params]
 
     def _extended(self, params: ContextParams) -> Need | None:
@@ -99,19 +99,31 @@ class ContextNeeds:
             )
         )
 
-    def _need(self, buffers: ContextBuffers) -> Need:
-        lists = buffers.n_cells * CELL_BYTES
+    def _need(self, buffers: ContextBuffers, params: ContextParams) -> Need:
+        besides = sum(buffers.n_cells) * CELL_BYTES + self._threads_bytes(buffers, params)
         return Need(
             tuple(
                 DeviceNeed(
                     name,
                     self._weights.get(name, 0),
                     buffers.kv_cache.get(name, 0),
-                    buffers.compute.get(name, 0) + (lists if name == HOST else 0),
+                    buffers.compute.get(name, 0) + (besides if name == HOST else 0),
                 )
                 for name in self._devices
             )
         )
+
+    def _threads_bytes(self, buffers: ContextBuffers, params: ContextParams) -> int:
+        """What the CPU's threads share beside the buffers, where attention multiplies F16 values.
+
+        Without flash attention ggml converts a layer's scores to F16 there (`ggml_graph_plan`).
+        """
+        model = self._model
+        on_host = HOST in (model.placed.layer_devices or (HOST,))
+        if not on_host or params.kv_type != "f16" or flash_attention_type(model, params) != 0:
+            return 0
+        n_ubatch = min(params.n_ubatch, params.n_batch, params.n_ctx)
+        return 2 * model.shape.n_head * max(buffers.n_cells, default=0) * n_ubatch
 
     def _by_formula(self, params: ContextParams) -> Need:
         """The formula's numbers: the cache as the layers are spread, the working memory on each device."""
