@@ -28,6 +28,7 @@ _MAX_DAMAGED_SHARE = 0.02  # of a text whose byte order mark says what it must b
 _MIN_ASCII_SHARE = 0.005  # of UTF-32: line ends, if nothing else
 _FEWEST_NULS, _MIN_NUL_SHARE = 2, 0.02  # that UTF-16 has, in line ends and spaces
 _MAX_SMALL_SHARE = 0.6  # of small letters and spaces; in UTF-16 they are half of all bytes at most
+_UNWRITTEN = ("Cn", "Co", "Cs")  # unassigned, private, half of a pair
 _REPLACEMENT = "\ufffd"
 _SAMPLE = 1 << 16
 _SHORT_HEAD = 4096  # of fewer bytes the share of controls is not that of the file
@@ -179,9 +180,12 @@ def _is_ascii_with_nuls(data: bytes) -> bool:
 
 def _looks_written(text: str) -> bool:
     """Whether a text has letters, and nothing that nobody writes: NULs, unassigned characters, controls."""
-    kinds = [unicodedata.category(character) for character in text]
-    strange = sum(
-        kind in ("Cn", "Co", "Cs") or (kind == "Cc" and character not in "\t\n\v\f\r")
-        for kind, character in zip(kinds, text, strict=True)
-    )
-    return strange == 0 and any(kind[0] == "L" for kind in kinds)
+    if "\0" in text:
+        return False
+    has_letters = False
+    for character in text:
+        kind = unicodedata.category(character)
+        if kind in _UNWRITTEN or (kind == "Cc" and character not in "\t\n\v\f\r"):
+            return False
+        has_letters = has_letters or kind[0] == "L"
+    return has_letters

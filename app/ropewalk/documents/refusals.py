@@ -72,6 +72,7 @@ _OPEN_DOCUMENT = {
 }
 _LONGEST_MIMETYPE = 200
 _WRITTEN = {"a PostScript file", "an RTF file"}  # whose bytes are letters
+_CONTROLS = bytes(set(range(32)) - set(b"\t\n\v\f\r\x1b"))
 _HEAD = 4096
 
 
@@ -87,9 +88,8 @@ def refuse_what_is_no_document(data: bytes, name: str) -> None:
     Raises:
         BinaryFileError: it is one of them.
     """
-    written = _is_written(data[:_HEAD])
     for offset, magic, kind, sentence in _MAGIC:
-        if data.startswith(magic, offset) and not (written and kind not in _WRITTEN):
+        if data.startswith(magic, offset) and (kind in _WRITTEN or not _is_written(data[:_HEAD])):
             raise _refusal(name, kind, sentence)
     if data[8:9] == b"{" and _may_be_length(data) and b'"dtype"' in data[:_HEAD]:
         raise _refusal(name, "a file of weights (safetensors)", _MODEL)
@@ -124,7 +124,7 @@ def _is_written(head: bytes) -> bool:
         codecs.getincrementaldecoder("utf-8")().decode(head)
     except UnicodeDecodeError:
         return False
-    return not any(byte < 32 and byte not in b"\t\n\v\f\r\x1b" for byte in head)
+    return head.translate(None, _CONTROLS) == head
 
 
 def _kind_of_zip(data: bytes) -> tuple[str, str]:
