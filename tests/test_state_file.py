@@ -290,6 +290,18 @@ def test_a_disk_that_is_slow_is_waited_for_and_told_of(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_file_that_somebody_removes_meanwhile(model: Model, tmp_path: Path) -> None:
+    path = tmp_path / "state"
+
+    def removed(_share: float) -> None:
+        path.unlink(missing_ok=True)
+
+    with opened(model) as context:
+        read(context, TOKENS[:100])
+        with pytest.raises(StateFileError, match="No such file"):
+            write_state(context, 0, path, removed)
+
+
 def test_a_name_that_is_taken_is_left_alone(model: Model, tmp_path: Path) -> None:
     path = tmp_path / "state"
     path.write_bytes(b"somebody's")

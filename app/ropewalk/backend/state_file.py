@@ -79,9 +79,9 @@ def write_state(
     Raises:
         StateFileError: the file cannot be made, the disk is full, or the library has nothing to write.
     """
-    with _new_file(path):
+    with _new_file(path), _explained(path):
         _save(context, sequence, path, on_progress)
-        with _explained(path), path.open("r+b") as file:
+        with path.open("r+b") as file:
             n_bytes = os.fstat(file.fileno()).st_size
             with _synced(file.fileno(), lambda: on_progress(_VERIFYING)):
                 checksums = checksums_of_blocks(

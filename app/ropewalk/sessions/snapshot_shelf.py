@@ -102,7 +102,8 @@ class SnapshotShelf:
         """Let a sequence hold a snapshot's text, and return its length.
 
         Returns:
-            0 where that cannot be: the sequence is then empty, the snapshot gone, and the notice given.
+            0 where that cannot be: the sequence then holds nothing, or what it held. A snapshot that is
+            damaged, or that the library does not take, is gone then, and a notice was given.
 
         Raises:
             EngineError: the engine fails in another way.
