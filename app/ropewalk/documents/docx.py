@@ -42,15 +42,15 @@ def read_docx(source: Source, on_progress: OnProgress) -> Reading:
         DocumentError: it is damaged, has no text, or unpacks to more than any document.
     """
     on_progress(0, _STEPS)
-    archive = LimitedZip(source, "a DOCX file")
-    document = _document_name(archive)
-    root = _xml(archive, document)
-    if root is None:
-        raise archive.damaged()
-    on_progress(1, _STEPS)
-    folder = posixpath.dirname(document)
-    styles = read_styles(_xml(archive, posixpath.join(folder, "styles.xml")))
-    pieces = tuple(_pieces([*blocks(root, styles), *_notes(archive, folder, styles)]))
+    with LimitedZip(source, "a DOCX file") as archive:
+        document = _document_name(archive)
+        root = _xml(archive, document)
+        if root is None:
+            raise archive.damaged()
+        on_progress(1, _STEPS)
+        folder = posixpath.dirname(document)
+        styles = read_styles(_xml(archive, posixpath.join(folder, "styles.xml")))
+        pieces = tuple(_pieces([*blocks(root, styles), *_notes(archive, folder, styles)]))
     if not pieces:
         raise DocumentError(f"{source.name} has no text; name a file with text in it.")
     on_progress(_STEPS, _STEPS)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from html.entities import html5
 from typing import Any
 
@@ -17,7 +17,7 @@ from lxml import etree
 
 from ropewalk.documents.document import DocumentError, OnProgress, Piece, Reading, Source
 from ropewalk.documents.encodings import decode
-from ropewalk.documents.epub_package import read_package
+from ropewalk.documents.epub_package import Package, read_package
 from ropewalk.documents.html_text import ShownText
 from ropewalk.documents.zip_limits import LimitedZip
 from ropewalk.wording.quantities import count
@@ -48,32 +48,34 @@ def read_epub(source: Source, on_progress: OnProgress) -> Reading:
     Raises:
         DocumentError: it is damaged, protected, has no text, or unpacks to more than any book.
     """
-    archive = LimitedZip(source, "an EPUB")
-    package = read_package(archive, source.name)
-    pieces: list[Piece] = []
-    missing, line = 0, 1
+    with LimitedZip(source, "an EPUB") as archive:
+        package = read_package(archive, source.name)
+        missing = sum(chapter not in archive for chapter in package.chapters)
+        pieces = tuple(_pieces(archive, package, source.name, on_progress))
+    n_chapters = len(package.chapters)
+    on_progress(n_chapters, max(1, n_chapters))
+    if not pieces:
+        raise DocumentError(_without_text(source.name, n_chapters, missing))
+    return Reading(pieces, _notices(source.name, n_chapters, missing))
+
+
+def _pieces(archive: LimitedZip, package: Package, name: str, on_progress: OnProgress) -> Iterator[Piece]:
+    """The chapters that have text, with the lines counted through."""
+    line = 1
     section: str | None = None
     for i, chapter in enumerate(package.chapters):
         on_progress(i, len(package.chapters))
-        if chapter not in archive:
-            missing += 1
-            continue
-        text = chapter_text(archive.read(chapter), source.name)
+        text = chapter_text(archive.read(chapter), name).strip("\n") if chapter in archive else ""
         if not text.strip():
             continue
         heading = _HEADING.search(text)
         if chapter in package.titles:
             section = package.titles[chapter]
-        elif not package.titles:
-            section = heading[1].strip() if heading else section
-        text = text.strip("\n") + "\n\n"
-        pieces.append(Piece(text, first_line=line, section=section))
+        elif heading is not None and not package.titles:
+            section = heading[1].strip()
+        text += "\n\n"
+        yield Piece(text, first_line=line, section=section)
         line += text.count("\n")
-    n_chapters = len(package.chapters)
-    on_progress(n_chapters, max(1, n_chapters))
-    if not pieces:
-        raise DocumentError(_without_text(source.name, n_chapters, missing))
-    return Reading(tuple(pieces), _notices(source.name, n_chapters, missing))
 
 
 def chapter_text(data: bytes, name: str) -> str:

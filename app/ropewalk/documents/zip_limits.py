@@ -47,8 +47,17 @@ class LimitedZip:
         except Exception:  # what zipfile raises for damaged ones is not all documented
             raise self.damaged() from None
         if len(self._zip.infolist()) > MAX_ENTRIES:
+            self._zip.close()
             raise DocumentError(f"{self._name} holds over {MAX_ENTRIES:,} files, as no document does.")
         self._entries = {info.filename: info for info in self._zip.infolist()}
+
+    def __enter__(self) -> LimitedZip:
+        """It is closed at the end of the block."""
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        """Closes it."""
+        self._zip.close()
 
     def __contains__(self, entry: str) -> bool:
         """Whether there is an entry of this name."""
