@@ -7,6 +7,7 @@ import dataclasses
 import errno
 import os
 import resource
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -290,16 +291,22 @@ def test_a_disk_that_is_slow_is_waited_for_and_told_of(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_somebody_removes_meanwhile(model: Model, tmp_path: Path) -> None:
-    path = tmp_path / "state"
+def test_a_folder_that_somebody_removes_meanwhile(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    save = capi.llama_state_seq_save_file
 
-    def removed(_share: float) -> None:
-        path.unlink(missing_ok=True)
+    def removed(*arguments: object) -> int:
+        shutil.rmtree(folder)
+        return int(save(*arguments))
 
+    monkeypatch.setattr(capi, "llama_state_seq_save_file", removed)
     with opened(model) as context:
         read(context, TOKENS[:100])
         with pytest.raises(StateFileError, match="No such file"):
-            write_state(context, 0, path, removed)
+            write_state(context, 0, folder / "state", silent)
 
 
 def test_a_name_that_is_taken_is_left_alone(model: Model, tmp_path: Path) -> None:
