@@ -13,6 +13,7 @@ import pytest
 
 from fake_engine import FakeEngine
 from ropewalk.cli.run import run
+from ropewalk.sessions.snapshot_budget import VARIABLE as BUDGET
 
 ROOT = Path(__file__).parent.parent
 
@@ -40,6 +41,7 @@ class CommandLine:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
         self._monkeypatch, self._capfd = monkeypatch, capfd
         self.engine = FakeEngine()
+        monkeypatch.setenv(BUDGET, "0")  # no test leaves snapshots in a person's cache
 
     def __call__(self, *arguments: str | Path) -> Outcome:
         fake = type("StartsTheFake", (), {"start": staticmethod(lambda: self.engine)})

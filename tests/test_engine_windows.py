@@ -14,7 +14,7 @@ import pytest
 
 from ropewalk.documents import Document
 from ropewalk.engine import Engine, EngineError, EngineOptions, ModelLoadError, SamplingOptions
-from ropewalk.sessions import ReadingSession
+from ropewalk.sessions import ReadingSession, ReadProgress
 from ropewalk_plan import ContextPlan, GgufHeader, make_plan, rope_spec_from_gguf
 from streaming_transformer import Stream, streaming_logits
 from tiny_gemma3 import write_tiny_gemma3
@@ -240,9 +240,9 @@ def test_a_session_reads_a_stream_beyond_its_target(
     session.load(model.path, dataclasses.replace(OPTIONS, plan=plans["stream"]), lambda _share: None)
     n_tokens = session.open(Document.of_text("rope.txt", TEXT * 20))
     assert n_tokens > 2 * 256
-    session.read(lambda _done, _total: None)
+    session.read(ReadProgress())
     for question in ("what?", "where?"):
-        read, answered = session.ask(question, 8, lambda _done, _total: None, lambda _text: None)
+        read, answered = session.ask(question, 8, ReadProgress(), lambda _text: None)
         assert answered is not None
         assert read.cached_tokens >= n_tokens
     assert [turn.question for turn in session.conversation.turns] == ["what?", "where?"]

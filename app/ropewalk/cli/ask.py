@@ -1,90 +1,218 @@
-"""`ropewalk ask`: one question about a text."""
+"""`ropewalk ask`: questions about documents."""
 
 from __future__ import annotations
 
+import dataclasses
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
+from ropewalk.cli.answer_options import AnswerOptions, answer_options
+from ropewalk.cli.answers import Answer, answer_json, report_answer
+from ropewalk.cli.document_options import read_sources, selection_options
 from ropewalk.cli.method_options import MethodChoice, optional_method
-from ropewalk.cli.options import RunOptions, answer_options, model_options
+from ropewalk.cli.options import RunOptions, model_options
 from ropewalk.cli.output import print_json
-from ropewalk.cli.progress import ProgressReport, Tokens
-from ropewalk.cli.running import loaded_model
-from ropewalk.documents import read_documents
-from ropewalk.engine import GenerationResult, PrefillResult
-from ropewalk.sessions import Conversation, PromptBuilder, answer_room, context_for
-from ropewalk.wording.quantities import clock, count, rate
+from ropewalk.cli.progress import Measure, ProgressReport, Update
+from ropewalk.cli.reading_steps import reading_steps
+from ropewalk.cli.running import first_options, require_file, started_engine
+from ropewalk.documents import Document, Selection, find_quotations
+from ropewalk.engine import Engine, EngineOptions, ModelDescription
+from ropewalk.sessions import (
+    Asked,
+    Conversation,
+    PromptBuilder,
+    Reader,
+    SnapshotShelf,
+    answer_room,
+    context_for,
+)
+from ropewalk.wording.quantities import count, size
 
 
 @click.command("ask")
 @click.argument("model", metavar="MODEL", type=click.Path(path_type=Path))
-@click.argument("file", metavar="FILE", type=click.Path(path_type=Path, allow_dash=True))
-@click.option("-q", "--question", required=True, help="What to ask about the text.")
-@answer_options(longest=512)
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(allow_dash=True))
 @click.option(
-    "--json", "as_json", is_flag=True, help="Print the answer with its counts and times as one JSON object."
+    "-q", "--question", "questions", multiple=True, required=True, help="What to ask; may be repeated."
 )
+@selection_options
+@click.option(
+    "--raw", is_flag=True, help="Let the model go on from the question's own words, without its template."
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object, with counts and times; several: a list."
+)
+@answer_options(longest=512)
 @optional_method
 @model_options
 def ask_command(
     *,
     model: Path,
-    file: Path,
-    question: str,
-    max_tokens: int,
-    temperature: float,
-    beyond: bool,
+    files: tuple[str, ...],
+    questions: tuple[str, ...],
+    selection: Selection | None,
+    raw: bool,
     as_json: bool,
+    answering: AnswerOptions,
     choice: MethodChoice | None,
     run: RunOptions,
 ) -> None:
-    """Ask one question about a text file (- for standard input), and print the answer as it comes."""
-    document = read_documents([str(file)], stdin=sys.stdin.buffer)
-    for notice in document.notices:
-        click.echo(f"ropewalk: {notice}", err=True)
+    """Ask questions about documents, and print the answers as they come.
+
+    A FILE is a text, a PDF, EPUB, DOCX or HTML file, a folder of source files, or - for standard input.
+    """
+    require_file(model)
+    options = first_options(model, run, choice)
     progress = ProgressReport()
-    with loaded_model(model, run, progress, choice) as (engine, description):
-        prompt = PromptBuilder(engine).prompt(Conversation(document.text), question)
-        unlimited = beyond or description.streams
-        room = answer_room(len(prompt), description.target_length, max_tokens, beyond=unlimited)
-        engine.resize(context_for(len(prompt) + room))
-        with progress.step(f"reading {document.name}", Tokens()) as update:
-            read = engine.prefill(prompt, update)
-        stream = engine.generate(room, run.sampling(temperature))
-        for piece in stream:
-            if not as_json:
-                click.echo(piece.text, nl=False)
-        answer = stream.result
-    if as_json:
-        print_json(_as_json(read, answer))
-    else:
-        click.echo()
-        _report(read, answer, cut_at_target=answer.reason == "length" and room < max_tokens)
+    document = read_sources(files, selection, progress)
+    task = _Task(model, options, document, questions, answering, run.seed, raw, quiet=as_json)
+    with started_engine() as engine:
+        with progress.step(f"counting the tokens of {document.name}", Measure()) as update:
+            prompts = _prompts(engine, task, update)
+        answers = _answers(engine, task, prompts, progress)
+        if as_json:
+            _print_json(answers, several=len(questions) > 1)
+        else:
+            for number, answer in enumerate(answers, 1):
+                report_answer(answer, answering.max_tokens)
+                if number < len(questions):
+                    click.echo()
 
 
-def _as_json(read: PrefillResult, answer: GenerationResult) -> dict[str, object]:
-    return {
-        "answer": answer.text,
-        "prompt_tokens": read.prompt_tokens,
-        "cached_tokens": read.cached_tokens,
-        "prefill_seconds": read.seconds,
-        "decode_tokens": answer.tokens,
-        "decode_seconds": answer.seconds,
-    }
+@dataclass(frozen=True)
+class _Task:
+    """What is to be done.
+
+    Attributes:
+        model: the GGUF file.
+        options: how to run it.
+        document: what is asked about.
+        questions: what is asked.
+        answering: how answers are made.
+        seed: of what is drawn.
+        raw: whether the model's chat template is left out.
+        quiet: whether answers are not printed as they come.
+    """
+
+    model: Path
+    options: EngineOptions
+    document: Document
+    questions: tuple[str, ...]
+    answering: AnswerOptions
+    seed: int
+    raw: bool
+    quiet: bool
 
 
-def _report(read: PrefillResult, answer: GenerationResult, *, cut_at_target: bool) -> None:
-    """Say what it took, to a person at a terminal; and why an answer ends early, to anybody."""
-    if cut_at_target:
-        click.echo("ropewalk: The answer stopped at the model's target length; --beyond goes on.", err=True)
-    elif answer.reason == "length":
-        click.echo("ropewalk: The answer stopped at --max-tokens.", err=True)
-    if sys.stderr.isatty():
-        speed = rate(read.prompt_tokens - read.cached_tokens, read.seconds)
-        click.echo(
-            f"read {count(read.prompt_tokens, 'token')} in {clock(read.seconds)} ({speed}), "
-            f"answered {answer.tokens:,} at {rate(answer.tokens, answer.seconds)}",
-            err=True,
+@dataclass(frozen=True)
+class _Prompt:
+    """One question, ready to be read.
+
+    Attributes:
+        question: as it was asked.
+        asked: how much it is.
+        tokens: all of it.
+        room: tokens that its answer may have.
+    """
+
+    question: str
+    asked: Asked
+    tokens: list[int]
+    room: int
+
+
+def _prompts(engine: Engine, task: _Task, update: Update) -> list[_Prompt]:
+    """Count before anything is computed: only the model's vocabulary is needed.
+
+    Raises:
+        TooLongError: one of them leaves no room for an answer.
+        EngineError: the model cannot be loaded.
+    """
+    model = engine.load(task.model, dataclasses.replace(task.options, vocabulary_only=True))
+    builder = PromptBuilder(engine, raw=task.raw)
+    conversation = Conversation(task.document.text, system=task.answering.system)
+    document_tokens = len(builder.document_prefix(conversation))
+    prompts = []
+    for number, question in enumerate(task.questions, 1):
+        update(number, len(task.questions) + 1)
+        tokens = builder.prompt(conversation, question)
+        asked = Asked(len(tokens), min(document_tokens, len(tokens)), task.document)
+        room = answer_room(asked, model, task.answering.max_tokens, beyond=task.answering.beyond)
+        prompts.append(_Prompt(question, asked, tokens, room))
+    return prompts
+
+
+def _answers(
+    engine: Engine, task: _Task, prompts: list[_Prompt], progress: ProgressReport
+) -> Iterator[Answer]:
+    """Ask one question after the other."""
+    n_ctx = context_for(max(len(prompt.tokens) + prompt.room for prompt in prompts))
+    options = dataclasses.replace(task.options, n_ctx=n_ctx)
+    with progress.step(f"loading {task.model.name}", Measure()) as update:
+        model = engine.load(task.model, options, lambda done: update(done, 1.0))
+    _announce(engine, model, prompts[0].asked)
+    shelf = SnapshotShelf(notice=_notice) if task.answering.snapshots else None
+    reader = Reader(engine, model, options, shelf)
+    for prompt in prompts:
+        if len(prompts) > 1 and not task.quiet:
+            click.echo(f"> {prompt.question}\n")
+        yield _answer(engine, reader, task, prompt, progress)
+
+
+def _answer(engine: Engine, reader: Reader, task: _Task, prompt: _Prompt, progress: ProgressReport) -> Answer:
+    """Ask one question, and print the answer as it comes."""
+    with reading_steps(progress, task.document.name) as steps:
+        read = reader.read(
+            prompt.tokens,
+            prompt.room,
+            steps,
+            document_tokens=prompt.asked.document_tokens,
+            title=task.document.name,
         )
+    stream = engine.generate(prompt.room, task.answering.sampling(task.seed), draft=task.answering.draft)
+    for piece in stream:
+        if not task.quiet:
+            click.echo(piece.text, nl=False)
+    if not task.quiet:
+        click.echo()
+    answer = stream.result
+    return Answer(prompt.question, read, answer, find_quotations(answer.text, task.document), prompt.room)
+
+
+def _announce(engine: Engine, model: ModelDescription, asked: Asked) -> None:
+    """Tell a person at a terminal what is about to be read, and in how much memory."""
+    if asked.document is None or not sys.stderr.isatty():
+        return
+    lengths = f"trained on {model.train_length:,}"
+    if model.target_length != model.train_length:
+        lengths += f", extended to {model.target_length:,}"
+    used = ", ".join(
+        f"{size(device.weights + device.cache + device.compute)} on {device.device}, {size(device.free)} free"
+        for device in engine.memory().devices
+    )
+    click.echo(
+        f"{asked.document.name}: {count(asked.document_tokens, 'token')} (the model is {lengths}); "
+        f"memory: {used}",
+        err=True,
+    )
+
+
+def _print_json(answers: Iterator[Answer], *, several: bool) -> None:
+    """Print all answers at the end; those there are, where the rest is interrupted or fails."""
+    done = []
+    try:
+        for answer in answers:
+            done.append(answer_json(answer))
+    finally:
+        if several and done:
+            print_json(done)
+    if not several:
+        print_json(done[0])
+
+
+def _notice(sentence: str) -> None:
+    click.echo(f"ropewalk: {sentence}", err=True)

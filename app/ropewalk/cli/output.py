@@ -16,8 +16,8 @@ _WIDTH_OF_FILES = 1000
 """Columns where there is no terminal: enough that no row is broken."""
 
 
-def print_json(value: dict[str, Any]) -> None:
-    """Print one object, which is then all that stands on stdout."""
+def print_json(value: dict[str, Any] | list[dict[str, Any]]) -> None:
+    """Print one object, or a list of some, which is then all that stands on stdout."""
     click.echo(json.dumps(value, ensure_ascii=False, indent=2))
 
 

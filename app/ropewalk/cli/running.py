@@ -39,10 +39,21 @@ def loaded_model(
     """
     require_file(model)
     options = first_options(model, run, choice)
-    with Engine.start() as engine:
+    with started_engine() as engine:
         with progress.step(f"loading {model.name}", Measure()) as update:
             description = engine.load(model, options, lambda done: update(done, 1.0))
         yield engine, description
+
+
+@contextmanager
+def started_engine() -> Iterator[Engine]:
+    """A started engine without a model; closed when the block ends.
+
+    Raises:
+        EngineError: it cannot start.
+    """
+    with Engine.start() as engine:
+        yield engine
 
 
 def first_options(model: Path, run: RunOptions, choice: MethodChoice | None) -> EngineOptions:

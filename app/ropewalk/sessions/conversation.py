@@ -24,10 +24,12 @@ class Conversation:
     Attributes:
         document: the document's text; None for a conversation without one.
         turns: what was said so far.
+        system: what the model is told to be, before all else; None leaves that to its template.
     """
 
     document: str | None = None
     turns: tuple[Turn, ...] = ()
+    system: str | None = None
 
     def with_turn(self, question: str, answer: str) -> Conversation:
         """The conversation with one more turn."""
@@ -42,10 +44,19 @@ class Conversation:
         if self.document is not None:
             role, first = messages[0]
             messages[0] = (role, f"{self.document}\n\n{first}")
-        return messages
+        return messages if self.system is None else [("system", self.system), *messages]
 
     def plain_text(self, question: str) -> str:
         """The prompt that asks the next question of a model without a chat template."""
-        document = "" if self.document is None else f"{self.document}\n\n"
         turns = "".join(f"Question: {turn.question}\nAnswer: {turn.answer}\n\n" for turn in self.turns)
-        return f"{document}{turns}Question: {question}\nAnswer:"
+        return f"{self._head()}{turns}Question: {question}\nAnswer:"
+
+    def raw_text(self, text: str) -> str:
+        """The document and a text after it, for the model to go on from: no words but theirs.
+
+        Turns of a conversation that went on so are part of it, one after the other.
+        """
+        return self._head() + "".join(f"{turn.question}{turn.answer}" for turn in self.turns) + text
+
+    def _head(self) -> str:
+        return "".join(f"{part}\n\n" for part in (self.system, self.document) if part is not None)

@@ -6,23 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ropewalk.documents import Document
-from ropewalk.engine import (
-    Engine,
-    EngineOptions,
-    GenerationResult,
-    ModelDescription,
-    PrefillResult,
-    SamplingOptions,
-)
+from ropewalk.engine import Engine, EngineOptions, GenerationResult, ModelDescription, SamplingOptions
 from ropewalk.sessions.conversation import Conversation
 from ropewalk.sessions.prompt import PromptBuilder
-from ropewalk.sessions.room import answer_room, context_for
-
-OnTokens = Callable[[int, int], None]
-"""Told tokens read and in all."""
-
-_SPARE_TOKENS = 2048
-"""Room made for the conversation beyond what it needs now, so that the context is seldom made anew."""
+from ropewalk.sessions.reader import Reader, ReadProgress, ReadResult
+from ropewalk.sessions.room import Asked, answer_room
+from ropewalk.sessions.snapshot_shelf import SnapshotShelf
 
 
 class ReadingSession:
@@ -32,21 +21,35 @@ class ReadingSession:
     stays: the next call goes on from there.
     """
 
-    def __init__(self, engine: Engine, sampling: SamplingOptions, *, beyond: bool = False) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        sampling: SamplingOptions,
+        *,
+        beyond: bool = False,
+        shelf: SnapshotShelf | None = None,
+        system: str | None = None,
+        draft: int | None = None,
+    ) -> None:
         """A session on a started engine.
 
         Args:
             engine: the engine; whoever started it closes it.
             sampling: how answers are drawn.
             beyond: whether prompts may be longer than the target length, as they may under a streaming plan.
+            shelf: where snapshots of what was read are; None for none.
+            system: what the model is told to be; None leaves that to its template.
+            draft: most tokens drafted at once from the text; 0 for none, None for the engine's own number.
         """
         self._engine = engine
         self._sampling = sampling
         self._beyond = beyond
+        self._shelf = shelf
+        self._draft = draft
         self._prompts = PromptBuilder(engine)
+        self._reader: Reader | None = None
         self._prefix: list[int] = []
-        self._n_ctx = 0
-        self.conversation = Conversation()
+        self.conversation = Conversation(system=system)
         self.document: Document | None = None
 
     def load(
@@ -58,7 +61,7 @@ class ReadingSession:
             EngineError: it cannot be loaded.
         """
         self._model = self._engine.load(model, options, on_progress)
-        self._n_ctx = options.n_ctx
+        self._reader = Reader(self._engine, self._model, options, self._shelf)
         return self._model
 
     def open(self, document: Document) -> int:
@@ -68,30 +71,30 @@ class ReadingSession:
             TooLongError: it is longer than the model's target length.
             EngineError: the engine fails.
         """
-        conversation = Conversation(document.text)
+        conversation = Conversation(document.text, system=self.conversation.system)
         prefix = self._prompts.document_prefix(conversation)
-        self._room(len(prefix), 1)
+        self._room(Asked(len(prefix), len(prefix), document), 1)
         self.document, self.conversation, self._prefix = document, conversation, prefix
         return len(prefix)
 
-    def read(self, on_tokens: OnTokens) -> PrefillResult:
+    def read(self, progress: ReadProgress) -> ReadResult:
         """Read the open document ahead of any question.
 
         Raises:
             EngineError: the engine fails; the memory does not suffice, for one.
         """
-        room = self._room(len(self._prefix), _SPARE_TOKENS)
-        return self._prefill(self._prefix, room, on_tokens)
+        self._loaded().begin()
+        return self._read(self._prefix, 1, progress)
 
     def ask(
-        self, question: str, max_tokens: int, on_tokens: OnTokens, on_text: Callable[[str], None]
-    ) -> tuple[PrefillResult, GenerationResult | None]:
+        self, question: str, max_tokens: int, progress: ReadProgress, on_text: Callable[[str], None]
+    ) -> tuple[ReadResult, GenerationResult | None]:
         """Ask the next question.
 
         Args:
             question: what to ask.
             max_tokens: longest answer in tokens.
-            on_tokens: told tokens of the prompt read and in all.
+            progress: told how reading the prompt goes.
             on_text: given the answer piece by piece.
 
         Returns:
@@ -102,12 +105,13 @@ class ReadingSession:
             TooLongError: the prompt is longer than the model's target length.
             EngineError: the engine fails.
         """
+        self._loaded().begin()
         prompt = self._prompts.prompt(self.conversation, question)
-        room = self._room(len(prompt), max_tokens)
-        read = self._prefill(prompt, room, on_tokens)
+        room = self._room(Asked(len(prompt), self._n_shared(prompt), self.document), max_tokens)
+        read = self._read(prompt, room, progress)
         if read.cancelled:
             return read, None
-        stream = self._engine.generate(room, self._sampling)
+        stream = self._engine.generate(room, self._sampling, draft=self._draft)
         for piece in stream:
             on_text(piece.text)
         answer = stream.result
@@ -116,17 +120,24 @@ class ReadingSession:
 
     def cancel(self) -> None:
         """End what is going on; safe from any thread, and nothing where nothing goes on."""
-        self._engine.cancel()
+        if self._reader is None:
+            self._engine.cancel()
+        else:
+            self._reader.cancel()
 
-    def _room(self, prompt_tokens: int, wanted: int) -> int:
-        unlimited = self._beyond or self._model.streams
-        return answer_room(prompt_tokens, self._model.target_length, wanted, beyond=unlimited)
+    def _loaded(self) -> Reader:
+        assert self._reader is not None, "no model is loaded"
+        return self._reader
 
-    def _prefill(self, tokens: list[int], room: int, on_tokens: OnTokens) -> PrefillResult:
-        needed = context_for(len(tokens) + room)
-        if needed > self._n_ctx:
-            spare = context_for(len(tokens) + room + _SPARE_TOKENS)
-            if not self._model.streams:
-                spare = min(spare, context_for(self._model.target_length))
-            self._n_ctx = self._engine.resize(max(needed, spare)).n_ctx
-        return self._engine.prefill(tokens, on_tokens)
+    def _room(self, asked: Asked, wanted: int) -> int:
+        return answer_room(asked, self._model, wanted, beyond=self._beyond)
+
+    def _n_shared(self, prompt: list[int]) -> int:
+        """Tokens of the document's part of a prompt; the last of them may be another one in each prompt."""
+        return min(len(self._prefix), len(prompt))
+
+    def _read(self, tokens: list[int], room: int, progress: ReadProgress) -> ReadResult:
+        title = "" if self.document is None else self.document.name
+        return self._loaded().read(
+            tokens, room, progress, document_tokens=self._n_shared(tokens), title=title
+        )

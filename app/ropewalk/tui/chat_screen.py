@@ -52,6 +52,7 @@ class ChatScreen(Screen[None]):
         self._opening = opening
         self._thread = EngineThread(session, self)
         self._activity = Activity.LOADING
+        self._reading = ""
         self._exchange: Exchange | None = None
 
     def compose(self) -> ComposeResult:
@@ -118,7 +119,7 @@ class ChatScreen(Screen[None]):
 
     def on_reading(self, message: messages.Reading) -> None:
         """Show how much is read."""
-        self.query_one(ActivityBar).tokens(message.done, message.total)
+        self.query_one(ActivityBar).tokens(message.done, message.total, self._reading)
         self.query_one(ContextGauge).show_used(message.done)
 
     def on_reading_ended(self, message: messages.ReadingEnded) -> None:
@@ -128,9 +129,12 @@ class ChatScreen(Screen[None]):
         if result.cancelled:
             self._say("Stopped reading; what is read is kept, and your next question reads the rest.")
         else:
-            computed = result.prompt_tokens - result.cached_tokens
-            took = f"{clock(result.seconds)} ({rate(computed, result.seconds)})"
-            self._say(f"Read {count(result.prompt_tokens, 'token')} in {took}. Ask away.")
+            took = clock(result.seconds)
+            if result.restored_tokens:
+                self._say(f"Opened {count(result.prompt_tokens, 'token')}, read before, in {took}. Ask away.")
+            else:
+                speed = rate(result.computed_tokens, result.seconds)
+                self._say(f"Read {count(result.prompt_tokens, 'token')} in {took} ({speed}). Ask away.")
 
     # Answering
 
@@ -144,6 +148,18 @@ class ChatScreen(Screen[None]):
         self._begin(
             Activity.ANSWERING, "Reading", lambda: self._thread.ask(question, self._opening.max_tokens)
         )
+
+    def on_restoring(self, message: messages.Restoring) -> None:
+        """Show how much of what was read another time is back."""
+        self.query_one(ActivityBar).share(message.share, "Opening what was read before")
+
+    def on_keeping(self, message: messages.Keeping) -> None:
+        """Show how much of what was read is on disk."""
+        self.query_one(ActivityBar).share(message.share, "Keeping what was read")
+
+    def on_noticed(self, message: messages.Noticed) -> None:
+        """Say what there is to say."""
+        self._say(message.sentence)
 
     async def on_answer_text(self, message: messages.AnswerText) -> None:
         """Show a piece of the answer."""
@@ -161,10 +177,9 @@ class ChatScreen(Screen[None]):
             return
         self.query_one(ContextGauge).show_used(message.read.prompt_tokens + answer.tokens)
         how = {"cancelled": " · stopped", "length": " · cut at the longest answer"}.get(answer.reason, "")
-        new = message.read.prompt_tokens - message.read.cached_tokens
         if self._exchange is not None:
             await self._exchange.finish(
-                f"{count(new, 'new token')} read in {clock(message.read.seconds)} · "
+                f"{count(message.read.computed_tokens, 'new token')} read in {clock(message.read.seconds)} · "
                 f"{count(answer.tokens, 'token')} at {rate(answer.tokens, answer.seconds)}{how}"
             )
 
@@ -194,7 +209,7 @@ class ChatScreen(Screen[None]):
             self.query_one(NoticeLine).clear()
 
     def _begin(self, activity: Activity, label: str, work: Callable[[], None]) -> None:
-        self._activity = activity
+        self._activity, self._reading = activity, label
         self.query_one(NoticeLine).clear()
         self.query_one(ActivityBar).begin(label)
         self.run_worker(work, thread=True, group="engine", name=activity.value)

@@ -8,7 +8,7 @@ from textual.message import Message
 from textual.message_pump import MessagePump
 
 from ropewalk.documents import Document, read_documents
-from ropewalk.sessions import ReadingSession
+from ropewalk.sessions import ReadingSession, ReadProgress
 from ropewalk.tui import messages
 from ropewalk.tui.opening import Opening
 
@@ -53,7 +53,7 @@ class EngineThread:
         """Ask a question."""
         try:
             read, answer = self._session.ask(
-                question, max_tokens, self._tokens_read, lambda text: self._post(messages.AnswerText(text))
+                question, max_tokens, self._progress(), lambda text: self._post(messages.AnswerText(text))
             )
             self._post(messages.AnswerEnded(read, answer))
         except Exception as error:
@@ -62,10 +62,14 @@ class EngineThread:
     def _read(self, document: Document) -> None:
         tokens = self._session.open(document)
         self._post(messages.Opened(document, tokens))
-        self._post(messages.ReadingEnded(self._session.read(self._tokens_read)))
+        self._post(messages.ReadingEnded(self._session.read(self._progress())))
 
-    def _tokens_read(self, done: int, total: int) -> None:
-        self._post(messages.Reading(done, total))
+    def _progress(self) -> ReadProgress:
+        return ReadProgress(
+            tokens=lambda done, total: self._post(messages.Reading(done, total)),
+            restoring=lambda share: self._post(messages.Restoring(share)),
+            keeping=lambda share: self._post(messages.Keeping(share)),
+        )
 
     def _post(self, message: Message) -> None:
         self._screen.post_message(message)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from textual.message import Message
 
 from ropewalk.documents import Document
-from ropewalk.engine import GenerationResult, ModelDescription, PrefillResult
+from ropewalk.engine import GenerationResult, ModelDescription
+from ropewalk.sessions import ReadResult
 
 
 class Loading(Message):
@@ -55,10 +56,37 @@ class Reading(Message):
         self.total = total
 
 
+class Restoring(Message):
+    """A share of a snapshot, 0 to 1, is back in memory."""
+
+    def __init__(self, share: float) -> None:
+        """How much."""
+        super().__init__()
+        self.share = share
+
+
+class Keeping(Message):
+    """A share of a snapshot, 0 to 1, is on disk."""
+
+    def __init__(self, share: float) -> None:
+        """How much."""
+        super().__init__()
+        self.share = share
+
+
+class Noticed(Message):
+    """Something that a person should know, while everything goes on."""
+
+    def __init__(self, sentence: str) -> None:
+        """What."""
+        super().__init__()
+        self.sentence = sentence
+
+
 class ReadingEnded(Message):
     """The document is read, or reading it was cancelled."""
 
-    def __init__(self, result: PrefillResult) -> None:
+    def __init__(self, result: ReadResult) -> None:
         """What it took."""
         super().__init__()
         self.result = result
@@ -76,7 +104,7 @@ class AnswerText(Message):
 class AnswerEnded(Message):
     """The answer is complete or was cancelled; or reading its prompt was cancelled and there is none."""
 
-    def __init__(self, read: PrefillResult, answer: GenerationResult | None) -> None:
+    def __init__(self, read: ReadResult, answer: GenerationResult | None) -> None:
         """What reading and answering took."""
         super().__init__()
         self.read = read

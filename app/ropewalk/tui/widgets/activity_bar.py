@@ -38,12 +38,18 @@ class ActivityBar(Horizontal):
         self.query_one(ProgressBar).update(total=None, progress=0)
         self.display = True
 
-    def share(self, done: float) -> None:
-        """Show how much of a step is done, 0 to 1."""
+    def share(self, done: float, label: str | None = None) -> None:
+        """Show how much of a step is done, 0 to 1, under another label where one is given."""
+        if label is not None:
+            self._tokens = None
+            self.query_one("#activity-label", Label).update(label)
+            self.query_one("#activity-figures", Label).update("")
         self.query_one(ProgressBar).update(total=1.0, progress=done)
 
-    def tokens(self, done: int, total: int) -> None:
-        """Show how many tokens of how many are read."""
+    def tokens(self, done: int, total: int, label: str | None = None) -> None:
+        """Show how many tokens of how many are read, under another label where one is given."""
+        if label is not None:
+            self.query_one("#activity-label", Label).update(label)
         self._pace.report(done, total)
         self._tokens = (done, total)
         self.query_one(ProgressBar).update(total=total, progress=done)
