@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from ropewalk.documents import Document, DocumentError, Place, ignore_rules, read_documents, source_tree
 from ropewalk.documents.ignore_rules import files_that_count
 
+pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is what they compare with")
 IDENTITY = ("-c", "user.name=a", "-c", "user.email=a@example.org")
 
 
@@ -294,7 +296,7 @@ def test_many_notices_are_not_a_flood(tmp_path: Path) -> None:
 
 
 def test_folders_without_text_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DocumentError, match="has no text in it; name"):
+    with pytest.raises(DocumentError, match=r"has no text in it, \.gitignore heeded; name"):
         read_documents([str(tmp_path)])
     (tmp_path / "a.bin").write_bytes(bytes(99))
     with pytest.raises(DocumentError, match="has no text in it, only 1 file of other kinds"):
@@ -343,6 +345,47 @@ def test_listing_can_be_ended(repository: Path, with_git: bool, request: pytest.
 
     with pytest.raises(KeyboardInterrupt):
         source_tree.list_tree(str(repository), stop)
+
+
+@pytest.mark.parametrize(
+    ("rules", "left_out"),
+    [
+        (None, set()),  # a folder of that name
+        (b"caf\xe9\n*.log\n", {"b.log"}),
+        (b"\0\0\n*.log\n", {"b.log"}),
+        (b"*.log\r\n", {"b.log"}),
+        (b"[\n(\n[z-a]\n{a,b}\n\\\n*.log\n", {"b.log"}),
+        (b"a*" * 40 + b"b\n*.log", {"b.log"}),
+    ],
+)
+def test_odd_rules_do_no_harm(
+    repository: Path,
+    rules: bytes | None,
+    left_out: set[str],
+    request: pytest.FixtureRequest,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    write(repository, {"a.txt": "a\n", "b.log": "b\n"})
+    if rules is None:
+        (repository / ".gitignore").mkdir()
+    else:
+        (repository / ".gitignore").write_bytes(rules)
+    for fixture in (None, "without_git"):
+        if fixture is not None:
+            request.getfixturevalue(fixture)
+        found = files_that_count(repository, lambda: None).files
+        assert {"a.txt", "b.log"} - set(found) == left_out
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("damaged", ["index", "config", "HEAD", "info/exclude"])
+def test_a_damaged_repository_is_a_folder(
+    repository: Path, damaged: str, request: pytest.FixtureRequest
+) -> None:
+    write(repository, {"a.txt": "a\n", f".git/{damaged}": "\0damage [\n"})
+    assert files_that_count(repository, lambda: None).files == ["a.txt"]
+    request.getfixturevalue("without_git")
+    assert files_that_count(repository, lambda: None).files == ["a.txt"]
 
 
 def test_version_control_is_never_read(tmp_path: Path) -> None:

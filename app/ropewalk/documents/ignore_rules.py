@@ -6,18 +6,21 @@ It agrees with git but for rare patterns (`/**/`, and some that a deeper `.gitig
 
 from __future__ import annotations
 
+import logging
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dulwich.errors import NotGitRepository
 from dulwich.ignore import IgnoreFilterManager
 from dulwich.repo import Repo
 
 VERSION_CONTROL = frozenset((".git", ".hg", ".svn", ".bzr", ".jj", "_darcs", "CVS"))
 """Folders in which versions are kept; never read."""
+
+logging.getLogger("dulwich").addHandler(logging.NullHandler())  # it would write to stderr by itself
 
 _POLL_SECONDS = 0.1
 _NO_FSMONITOR = ("-c", "core.fsmonitor=false")  # a repository may name a program there, which git would run
@@ -70,11 +73,14 @@ def _by_git(folder: Path, on_entry: Callable[[], None]) -> Found | None:
 
 def _git(folder: Path, on_entry: Callable[[], None], *arguments: str) -> tuple[bytes, bytes] | None:
     """Run git in a folder; what it says on stdout and stderr, or None where it is missing or fails."""
+    program = shutil.which("git")
+    if program is None or not Path(program).is_absolute() or Path(program).parent == Path.cwd():
+        return None  # a git that lies in the folder worked in is not the person's
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     environment |= {"GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
     try:
         process = subprocess.Popen(
-            ["git", *_NO_FSMONITOR, *arguments],
+            [program, *_NO_FSMONITOR, *arguments],
             cwd=folder,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -124,7 +130,7 @@ class _Rules:
                 inside = folder.resolve().relative_to(root).as_posix()
                 tracked = frozenset(os.fsdecode(name) for name in repository.open_index())
                 manager = IgnoreFilterManager.from_repo(repository)
-        except (NotGitRepository, OSError, ValueError, AssertionError, KeyError):
+        except Exception:  # there is none, or it is damaged in one of many ways; files are there all the same
             return None
         return cls(manager, "" if inside == "." else f"{inside}/", tracked)
 
@@ -133,7 +139,10 @@ class _Rules:
         path = self.prefix + relative
         if not path or path in self.tracked:
             return False
-        return bool(self.manager.is_ignored(f"{path.rstrip('/')}/" if is_folder else path))
+        try:
+            return bool(self.manager.is_ignored(f"{path.rstrip('/')}/" if is_folder else path))
+        except OSError:  # a `.gitignore` that cannot be read, or is a folder, leaves nothing out
+            return False
 
     def holds_tracked(self, relative: str) -> bool:
         """Whether a folder, one within or all of it, holds something tracked."""

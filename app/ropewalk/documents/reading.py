@@ -182,7 +182,9 @@ class _Work:
             self.tick()
         if len(self.readings) == n_before and not self._all_seen(folder):
             others = f", only {count(len(binary), 'file')} of other kinds" if binary else ""
-            raise EmptyFileError(f"{folder.name} has no text in it{others}; name another folder, or a file.")
+            raise EmptyFileError(
+                f"{folder.name} has no text in it{others}, .gitignore heeded; name another folder, or a file."
+            )
         self.notices += folder.tree.notices
         if binary:
             self.notices.append(_binaries(folder.name, binary))
