@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from benchmark.jobs import LikelihoodJob, Setup
+from benchmark.child import Libraries
+from benchmark.jobs import OURS, Job, Json, LikelihoodJob, Piece, Setup, Speed, SpeedJob
 from benchmark.kv_types import BASE, DEFAULT, MODES, PROSE, text_windows
 from benchmark.likelihoods import negative_log_likelihoods, read_windows
 from benchmark.paired import Reading, difference
@@ -183,33 +185,64 @@ def test_every_type_is_measured_and_told(
     small: tuple[object, ...],
     tmp_path: Path,
 ) -> None:
-    sizes = ("--contexts", 256, 512, "--text-tokens", 600, "--pairs", 1, "--tokens", 64, "--decode-tokens", 2)
+    sizes = ("--contexts", 256, "--text-tokens", 600, "--pairs", 1, "--tokens", 64, "--decode-tokens", 2)
     assert run(monkeypatch, "kv-types", *small, *sizes, "--json", tmp_path / "out.json") == 0
     record = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["kv-types"]
     names = [mode.name for mode in MODES]
-    assert list(record["perplexity"]) == ["256", "512"]
+    measured = record["perplexity"]["256"]
+    assert list(measured) == names
     numbers = 2 * 2 * 2 * 32  # layers, keys and values, heads, numbers of a head
-    for context, n_windows in ((256, 2), (512, 1)):
-        measured = record["perplexity"][str(context)]
-        assert list(measured) == names
-        for mode, bytes_each in zip(MODES, (4, 2, 2, 34 / 32, 24 / 32, 18 / 32), strict=True):
-            one = measured[mode.name]
-            assert one["kv_bytes"] == pytest.approx(context * numbers * bytes_each, abs=0.006 * (1 << 20))
-            assert one["tokens_all"] == n_windows * (context - 1)
-            assert one["tokens_second_halves"] == n_windows * (context // 2 - 1)
-            assert one["perplexity_all"] > 1
-        assert measured[BASE.name]["against_base"] == {"mean": 0.0, "half_width": 0.0, "same_top": 1.0}
-        assert measured["q4_0, flash attention on"]["against_base"]["half_width"] > 0
+    for mode, bytes_each in zip(MODES, (4, 2, 2, 34 / 32, 24 / 32, 18 / 32), strict=True):
+        one = measured[mode.name]
+        assert one["kv_bytes"] == pytest.approx(256 * numbers * bytes_each, abs=0.006 * (1 << 20))
+        assert one["tokens_all"] == 2 * 255
+        assert one["tokens_second_halves"] == 2 * 127
+        assert one["perplexity_all"] > 1
+    assert measured[BASE.name]["against_base"] == {"mean": 0.0, "half_width": 0.0, "same_top": 1.0}
+    assert measured["q4_0, flash attention on"]["against_base"]["half_width"] > 0
     assert list(record["speed"]["runs"]) == names
     out = capsys.readouterr().out
-    assert "--text text.txt --contexts 256 512 --text-tokens 600" in out
+    assert "--text text.txt --contexts 256 --text-tokens 600" in out
     assert "**A context of 256 tokens**, 2 windows:" in out
     assert str(tmp_path) not in out
     lines = out.splitlines()
     rows = [line for line in lines if line.startswith(tuple(f"| {name} |" for name in names))]
-    assert len(rows) == 3 * len(MODES)
-    assert {line.count("|") for line in rows[: 2 * len(MODES)]} == {7}
+    assert len(rows) == 2 * len(MODES)
+    assert {line.count("|") for line in rows[: len(MODES)]} == {7}
     assert f"| decode against {DEFAULT.name} |" in out
+
+
+@pytest.mark.parametrize("n_runs", [len(MODES) + 1, 2 * len(MODES) + 1])
+@pytest.mark.usefixtures("patched_library")
+def test_an_interruption_keeps_the_contexts_that_were_read(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    small: tuple[object, ...],
+    n_runs: int,
+) -> None:
+    """While another context is read, or in the first round of speed; children are played here."""
+    runs: list[Job] = []
+
+    def played(_: Libraries, library: str, job: Job, on_work: object = None) -> Json:
+        runs.append(job)
+        if len(runs) > n_runs:
+            raise KeyboardInterrupt
+        if isinstance(job, SpeedJob):
+            return asdict(Speed((Piece(0, 64, 1.0),), (Piece(64, 2, 1.0),), 0, 0))
+        assert isinstance(job, LikelihoodJob)
+        losses = np.ones(np.load(job.windows_file)[:, 1:].shape)
+        np.savez(job.file, losses=losses, tops=losses.astype(np.int64))
+        return {"kv_bytes": 1 << 20}
+
+    monkeypatch.setattr(Libraries, "check", lambda _: {OURS: {"build": "played"}})
+    monkeypatch.setattr(Libraries, "run", played)
+    sizes = ("--contexts", 16, 32, "--text-tokens", 64, "--tokens", 64, "--decode-tokens", 2)
+    assert run(monkeypatch, "kv-types", *small, *sizes) == 130
+    told = capsys.readouterr()
+    assert "**A context of 16 tokens**, 4 windows:" in told.out
+    assert ("**A context of 32 tokens**" in told.out) == (n_runs > 2 * len(MODES))
+    assert "**Speed**" not in told.out
+    assert "| 1.0 | 2.7183 | 2.7183 | +0.00000 ± 0.00000 | 100.00% |" in told.out
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -116,8 +116,7 @@ def measure_kv_types(
             )
     windows = {context: text_windows(bench.model, text, context, text_tokens) for context in contexts}
     readings = _read_all(bench, windows)
-    timed = [Variant(mode.name, OURS, _speed_job(bench, mode, tokens, decode_tokens)) for mode in MODES]
-    rounds = measure_in_turns(bench.libraries, timed, pairs, "KV types, speed")
+    rounds = _timed(bench, pairs, tokens, decode_tokens) if len(readings) == len(windows) else None
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     parts = [
         f"{bench.where} No plan. The first {text_tokens:,} tokens of a text (its SHA-256 begins {digest}) in "
@@ -127,18 +126,28 @@ def measure_kv_types(
     for context, by_name in readings.items():
         size = count(len(windows[context]), "window")
         parts += [f"**A context of {context:,} tokens**, {size}:", perplexity_table(by_name, context)]
-    parts += [
-        f"**Speed**, {tokens:,} tokens read and {decode_tokens} written after them; median and quartiles of "
-        f"the ratios of {count(rounds.finished, 'round')}. Above 1 is faster.",
-        speed_table(rounds),
-    ]
+    if rounds is not None:
+        parts += [
+            f"**Speed**, {tokens:,} tokens read and {decode_tokens} written after them; median and quartiles "
+            f"of the ratios of {count(rounds.finished, 'round')}. Above 1 is faster.",
+            speed_table(rounds),
+        ]
     record = {
         "text_sha256": digest,
         "text_tokens": text_tokens,
         "perplexity": {str(context): _record(by_name, context) for context, by_name in readings.items()},
-        "speed": rounds.to_json(),
+        "speed": rounds.to_json() if rounds is not None else None,
     }
-    return Outcome("\n\n".join(parts), record, rounds.complete)
+    return Outcome("\n\n".join(parts), record, rounds is not None and rounds.complete)
+
+
+def _timed(bench: Bench, pairs: int, tokens: int, decode_tokens: int) -> Rounds | None:
+    """Every mode's speed; None where somebody interrupted before a round was finished."""
+    jobs = [Variant(mode.name, OURS, _speed_job(bench, mode, tokens, decode_tokens)) for mode in MODES]
+    try:
+        return measure_in_turns(bench.libraries, jobs, pairs, "KV types, speed")
+    except KeyboardInterrupt:
+        return None
 
 
 def text_windows(model_file: Path, text: str, context: int, text_tokens: int) -> npt.NDArray[np.int64]:
@@ -167,29 +176,44 @@ def text_windows(model_file: Path, text: str, context: int, text_tokens: int) ->
 
 
 def _read_all(bench: Bench, windows: Mapping[int, npt.NDArray[np.int64]]) -> dict[int, dict[str, KvReading]]:
-    """Each mode's reading of each context's windows, by context and by the mode's name."""
+    """Each mode's reading of each context's windows, by context and by the mode's name.
+
+    An interruption ends it and keeps the contexts that every mode has read.
+    """
     found: dict[int, dict[str, KvReading]] = {}
     total = float(sum(each.size for each in windows.values()) * len(MODES))
     done = 0.0
-    with TemporaryDirectory(prefix="ropewalk-bench-") as folder, Progress("KV types, perplexity") as progress:
+    with Progress("KV types, perplexity") as progress:
         progress.update(0.0, total)
-        for context, text in windows.items():
-            file, result = Path(folder, f"{context}.npy"), Path(folder, "result.npz")
-            np.save(file, text)
-            found[context] = {}
-            for mode in MODES:
-                progress.detail = f"{context:,} tokens: {mode.name}"
+        try:
+            for context, text in windows.items():
+                by_name: dict[str, KvReading] = {}
+                for mode in MODES:
+                    progress.detail = f"{context:,} tokens: {mode.name}"
 
-                def report(work: float, before: float = done) -> None:
-                    progress.update(before + work, total)
+                    def report(work: float, before: float = done) -> None:
+                        progress.update(before + work, total)
 
-                job = LikelihoodJob(_setup(bench, mode, context), str(file), str(result))
-                answer = bench.libraries.run(OURS, job, report)
-                with np.load(result) as arrays:
-                    reading = Reading(arrays["losses"], arrays["tops"])
-                found[context][mode.name] = KvReading(reading, int(answer["kv_bytes"]))
-                done += text.size
+                    by_name[mode.name] = _read(bench, mode, text, report)
+                    done += text.size
+                found[context] = by_name
+        except KeyboardInterrupt:
+            if not found:
+                raise
     return found
+
+
+def _read(
+    bench: Bench, mode: KvMode, windows: npt.NDArray[np.int64], on_work: Callable[[float], None]
+) -> KvReading:
+    with TemporaryDirectory(prefix="ropewalk-bench-") as folder:
+        text, result = Path(folder, "windows.npy"), Path(folder, "result.npz")
+        np.save(text, windows)
+        job = LikelihoodJob(_setup(bench, mode, windows.shape[1]), str(text), str(result))
+        answer = bench.libraries.run(OURS, job, on_work)
+        with np.load(result) as arrays:
+            reading = Reading(arrays["losses"], arrays["tops"])
+    return KvReading(reading, int(answer["kv_bytes"]))
 
 
 def _setup(bench: Bench, mode: KvMode, n_ctx: int) -> Setup:
