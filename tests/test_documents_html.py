@@ -36,6 +36,7 @@ def page(data: str | bytes) -> Document:
         ("<a href='http://example.org/x'>the link</a>", "the link\n"),
         ("&lt;tag&gt; &amp; &eacute;&#233;&#xe9;&nbsp;&unknown; &copy", "<tag> & ééé &unknown; ©\n"),
         ("so&shy;ft", "soft\n"),
+        ("<pre>a&#13;b</pre>c&#13;d", "a b\n\nc d\n"),
         ("<script>no()</script>a<style>b{}</style><template>no</template><noscript>no</noscript>", "a\n"),
         ("<p hidden>no</p><div style='display: none'>no<p>no</p></div><p>yes", "yes\n"),
         ("<!-- no --><?no no?><![CDATA[no]]>yes", "yes\n"),

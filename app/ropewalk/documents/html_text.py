@@ -107,6 +107,7 @@ class ShownText:
         """Some text."""
         if self._unseen_from is not None:
             return
+        text = text.replace("\r", " ")  # as a reference, `&#13;`; those of the file are line ends by now
         first_line = max(1, self.line - text.count("\n"))
         if self._pre:
             self._verbatim(text, first_line)
