@@ -353,9 +353,12 @@ def test_an_answer_is_cancelled_in_the_middle_of_a_draft(
     seen = itertools.count()
     stopped = False
 
-    def count_piece(_piece: Piece) -> None:
+    stopped_at: list[int] = []
+
+    def count_piece(piece: Piece) -> None:
         nonlocal stopped
         stopped = next(seen) >= after
+        stopped_at.extend([piece.tokens] if stopped else [])
 
     with opened(model, tiny_params(), should_stop=lambda: stopped) as sequence:
         read(sequence, prompt)
@@ -364,7 +367,7 @@ def test_an_answer_is_cancelled_in_the_middle_of_a_draft(
         Drafts(lambda so_far, most: text[len(so_far) :][:most]).install(monkeypatch)
         read(sequence, prompt)
         cancelled = answer(sequence, 80, None, on_piece=count_piece)
-        assert cancelled.reason == "cancelled"
+        assert (cancelled.reason, cancelled.tokens) == ("cancelled", stopped_at[0])
         assert cancelled.token_ids == expected.token_ids[: cancelled.tokens]
         assert len(prompt) <= len(sequence.tokens) <= len(prompt) + cancelled.tokens
         assert sequence.tokens == text[: len(sequence.tokens)]
