@@ -70,7 +70,8 @@ class Context:
             model: must outlive the context.
             params: how.
             should_abort: asked between operations of a running decode, on the CPU only; once it says
-                True the decode ends.
+                True the decode ends. Not asked where the model has a recurrent state, which would be left
+                half computed.
 
         Raises:
             ContextError: options that do not go together, or that the library does not take.
@@ -83,7 +84,8 @@ class Context:
         self._quantized = params.kv_type not in UNQUANTIZED
         check_memory(model, params)
         native = native_params(model, params)
-        if should_abort is not None:
+        self._forgets_in_part = model.is_plain_transformer
+        if should_abort is not None and self._forgets_in_part:
             native.abort_callback = capi.ggml_abort_callback(lambda _data: should_abort())
         self._native_params = native  # keeps the callback alive
         with native_log.fresh() as log, log.collecting(WANTED) as buffers:
@@ -98,6 +100,9 @@ class Context:
         self.n_outputs = int(native.n_outputs_max)
         self.last_decoded: int | None = None
         self._memory = capi.llama_get_memory(self.handle)
+        plan, is_native = model.plan() or (None, False)
+        # of windows of the model's own the library removes anything, also what a restored state lacks
+        self._removal_is_checked = plan is not None and not is_native and any(plan.windows)
         self._window = int(capi.llama_model_n_swa(model.handle))
         self._cells = CellLedger(params.n_sequences)
         self._reserved = [0] * params.n_sequences
@@ -113,9 +118,10 @@ class Context:
     def n_handed_over(self) -> int:
         """Tokens for one `decode` of a long text, so that it can be stopped within a micro-batch.
 
-        On the CPU a running decode asks whether to stop; on a GPU it does not, and gets one at a time.
+        On the CPU a running decode asks whether to stop. On a GPU, and with a recurrent state, it does not,
+        and gets one micro-batch at a time.
         """
-        return self.n_ubatch if self.model.on_gpu else self.n_batch
+        return self.n_batch if self._forgets_in_part and not self.model.on_gpu else self.n_ubatch
 
     @property
     def length(self) -> int:
@@ -169,6 +175,8 @@ class Context:
             if status == _NO_SLOT:
                 raise ContextFullError("the context is full: make a longer one")
             if status != _DECODED:
+                if not self._forgets_in_part:
+                    self.forget(sequence)  # a state that is half computed
                 refused = context_plan.last_error() if library.is_patched() else ""
                 raise DecodeError(refused or _decode_failure(status, log.errors()))
             capi.llama_synchronize(self.handle)
@@ -204,6 +212,8 @@ class Context:
 
     def remove_from(self, position: int, *, sequence: int = 0) -> bool:
         """Forgets the tokens from a position on; False where this model's memory cannot (nothing is done)."""
+        if not self._removal_is_checked and not self.can_remove_from(position, sequence=sequence):
+            return False
         removed = bool(capi.llama_memory_seq_rm(self._memory, sequence, position, -1))
         self._count_cells()
         return removed
@@ -212,7 +222,7 @@ class Context:
         """Whether `remove_from` would do it; under windows of several sizes it may do a little more."""
         if position >= self.length_of(sequence) or position == 0:
             return True
-        if not self.model.is_plain_transformer:
+        if not self._forgets_in_part:
             return False
         # the token that follows sees this far back, and the library has nothing missing from `first` on
         first = int(capi.llama_memory_seq_pos_min(self._memory, sequence))
@@ -223,11 +233,12 @@ class Context:
 
         Under windows the copy may lack what the next token would see, and decoding it is then refused.
         """
+        if source == target:
+            return
         self.forget(target)
-        if source != target:
-            capi.llama_memory_seq_cp(self._memory, source, target, -1, -1)
-            self._cells.copy(source, target)
-            self._reserved[target] = self._reserved[source]
+        capi.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+        self._cells.copy(source, target)
+        self._reserved[target] = self._reserved[source]
         self._count_cells()
 
     def forget(self, sequence: int) -> None:
