@@ -14,6 +14,8 @@ from ropewalk.engine.fit_report import FitReport, FitRow, FittedModel
 from ropewalk.wording.quantities import count, size
 
 _HOST = "CPU"
+_ANY = 2**31 - 256
+"""As many tokens as there are positions, which windows in every layer have room for."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,11 @@ def _verdict(fit: Fit, asked: FitRow | None) -> str:
     if asked is None:
         return f"no: the model's heads are not made of whole blocks of {fit.kv_type}; use f16 or f32"
     longest = fit.longest.get(fit.kv_type, 0)
-    up_to = f"the longest context that fits has {count(longest, 'token')}"
+    up_to = (
+        "so does a context of any length"
+        if longest >= _ANY
+        else f"the longest context that fits has {count(longest, 'token')}"
+    )
     if asked.short_of is not None:
         others = [f"{length:,} with {name}" for name, length in fit.longest.items() if length > longest]
         instead = f" ({', '.join(others)})" if others else ""
@@ -204,7 +210,13 @@ def _lengths(fit: Fit) -> list[tuple[str, ...]]:
         (_name(fit, length), *(_cell(fit, fit.row(kv_type, length)) for kv_type in fit.longest))
         for length in lengths
     ]
-    return [*rows, ("longest that fits", *(f"{length:,}" for length in fit.longest.values()))]
+    return [
+        *rows,
+        (
+            "longest that fits",
+            *("any" if length >= _ANY else f"{length:,}" for length in fit.longest.values()),
+        ),
+    ]
 
 
 def _name(fit: Fit, length: int) -> str:
