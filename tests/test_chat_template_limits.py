@@ -57,6 +57,10 @@ TOO_LARGE = {
     "nested lists": doubled("[1]", "[ns.x, ns.x]"),
     "nested tuples": doubled("(1,)", "(ns.x, ns.x)"),
     "nested dicts": doubled("1", "{'a': ns.x, 'b': ns.x}"),
+    "comparison of nested dicts": doubled("0", "dict(a=ns.x, b=ns.x)") + "{{ ns.x == ns.x.copy() }}",
+    "comparison of nested lists": "{% set ns = namespace(x=[1], y=[1]) %}{% for i in range(60) %}"
+    "{% set ns.x = ns.x | batch(2, ns.x) | list %}{% set ns.y = ns.y | batch(2, ns.y) | list %}{% endfor %}"
+    "{{ ns.x == ns.y }}",
     "blocks": "{% set x = 'a' %}" + "{% set x %}{{ x }}{{ x }}{% endset %}" * 60,
     "macros": "{% macro f(x, n) %}{% if n %}{{ f(x ~ x, n - 1) }}{% endif %}{% endmacro %}{{ f('a', 60) }}",
     "replace": BIG + "{{ big.replace('a', big) }}",

@@ -33,7 +33,7 @@ from ropewalk.engine import (
 from ropewalk.engine.process import ModelProcess
 from tiny_models import write_tiny_model
 
-SCHEDULES = int(os.environ.get("ROPEWALK_SCHEDULES", "4"))
+SCHEDULES = int(os.environ.get("ROPEWALK_SCHEDULES", "3"))
 """How many are drawn; some hundreds make a thorough check."""
 
 OPTIONS = EngineOptions(n_ctx=512, threads=1, batch_size=16, ubatch_size=16, n_sequences=2)

@@ -24,7 +24,7 @@ from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 from markupsafe import Markup
 
-from ropewalk.backend.template_filters import CHECKED, CONCAT, bounded_filters
+from ropewalk.backend.template_filters import CHECKED, CONCAT, bounded_filters, checked
 from ropewalk.backend.template_sizes import Sizes, TooLarge
 
 _LONGEST_DATE_FORMAT = 200
@@ -136,6 +136,13 @@ class _Hooks(NodeTransformer):
         self.generic_visit(node)
         return _filtered(nodes.List(node.nodes, lineno=node.lineno), CONCAT)
 
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
+        self.generic_visit(node)
+        node.expr = _checked(node.expr)
+        for operand in node.ops:
+            operand.expr = _checked(operand.expr)
+        return node
+
     def visit_List(self, node: nodes.List) -> nodes.Node:
         self.generic_visit(node)
         return _filtered(node, CHECKED) if node.items else node
@@ -147,6 +154,10 @@ class _Hooks(NodeTransformer):
     def visit_Dict(self, node: nodes.Dict) -> nodes.Node:
         self.generic_visit(node)
         return _filtered(node, CHECKED) if node.items else node
+
+
+def _checked(node: nodes.Expr) -> nodes.Expr:
+    return node if isinstance(node, nodes.Const) else _filtered(node, CHECKED)
 
 
 def _filtered(node: nodes.Expr, name: str) -> nodes.Filter:
@@ -174,7 +185,7 @@ class _Dict:
     """`dict`, as a function: a class would give its attributes away."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
-        return dict(*args, **kwargs)
+        return checked(dict(*args, **kwargs))
 
     def fromkeys(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
         return dict.fromkeys(*args, **kwargs)

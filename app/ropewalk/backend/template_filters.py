@@ -8,7 +8,7 @@ import functools
 import inspect
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from jinja2 import pass_eval_context
 from jinja2.filters import FILTERS, make_attrgetter
@@ -17,11 +17,12 @@ from jinja2.runtime import markup_join, str_join
 
 from ropewalk.backend.template_sizes import Sizes, TooLarge, count_items, require_items
 
+T = TypeVar("T")
 Filter = Callable[..., Any]
 Arguments = dict[str, Any]
 
 CONCAT, CHECKED = "~", "[]"
-"""Filters that stand for what has no hook in Jinja: its operator `~`, and a list that is written out."""
+"""Filters that stand for what has no hook in Jinja: its operator `~`, lists written out, what is compared."""
 
 _WRITING = (
     "capitalize",
@@ -62,7 +63,7 @@ def bounded_filters(sizes: Sizes) -> dict[str, Filter]:
         filters[name] = _measured(filters[name], require)
     filters["tojson"] = _tojson(sizes)
     filters[CONCAT] = _concat(sizes)
-    filters[CHECKED] = _checked
+    filters[CHECKED] = checked
     return filters
 
 
@@ -180,6 +181,11 @@ def _concat(sizes: Sizes) -> Filter:
     return concat
 
 
-def _checked(value: Any) -> Any:
+def checked(value: T) -> T:
+    """The same value, unless it holds so many items that comparing it might never end.
+
+    Raises:
+        TooLarge: it does.
+    """
     count_items(value)
     return value

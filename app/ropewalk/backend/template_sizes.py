@@ -203,9 +203,14 @@ def count_items(value: object) -> int:
     """
     waiting, items = [value], 0
     while waiting:
+        one = waiting.pop()
         items += 1
-        waiting += _inside(waiting.pop())
-        require_items(items + len(waiting))
+        kind = type(one)
+        if kind is str or kind is int:  # most are: a short way
+            continue
+        waiting.extend(one if kind is list or kind is tuple else _inside(one))  # type: ignore[arg-type]
+        if items + len(waiting) > MAX_ITEMS:
+            require_items(items + len(waiting))
     return items
 
 
@@ -220,15 +225,12 @@ def _number(digits: str) -> int:
 
 def _inside(value: object) -> list[object]:
     """What a value is written with."""
-    kind = type(value)
-    if kind is str or kind is int:  # most are: a short way
-        return []
-    if kind is list or kind is tuple:
-        return list(value)  # type: ignore[call-overload, no-any-return]
+    if isinstance(value, (list, tuple)):
+        return list(value)
     if isinstance(value, Namespace):
         value = getattr(value, "_Namespace__attrs", {})
     if isinstance(value, Mapping):
         return [*value.keys(), *value.values()]
-    if isinstance(value, (list, tuple, set, frozenset, KeysView, ValuesView, ItemsView)):
+    if isinstance(value, (set, frozenset, KeysView, ValuesView, ItemsView)):
         return list(value)
     return []
