@@ -152,6 +152,27 @@ def test_a_process_that_closes_its_output_is_ended(
         assert _is_gone(engine.pid)
 
 
+@pytest.mark.usefixtures("scripted")
+def test_a_process_that_not_even_a_kill_ends_does_not_keep_its_owner(
+    tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that waits for a driver or a disk that is gone."""
+    monkeypatch.setattr(process, "_REAP_SECONDS", 0.2)
+    monkeypatch.setattr(process, "_SHUTDOWN_SECONDS", 0.2)
+    monkeypatch.setattr(process, "_TERMINATE_SECONDS", 0.2)
+    engine = Engine.start(SIGNS_WANTED)
+    popen = engine._process._popen
+    kill = popen.kill
+    monkeypatch.setattr(popen, "kill", lambda: None)
+    os.kill(engine.pid, signal.SIGSTOP)
+    with pytest.raises(EngineTimeout, match=SILENT):
+        engine.load(tiny_llama, OPTIONS)
+    engine.close()
+    assert popen.poll() is None
+    kill()
+    popen.wait()
+
+
 def test_a_process_that_never_comes_up_is_ended(scripted: list[str]) -> None:
     scripted.append("stuck()")
     with pytest.raises(EngineTimeout) as caught:

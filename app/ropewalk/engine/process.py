@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import signal
@@ -90,14 +91,15 @@ class ModelProcess:
             self._popen.wait(_REAP_SECONDS)
         except subprocess.TimeoutExpired:
             self.kill("closed its output and hung")
-            self._popen.wait()
+            self._wait_after_kill()
         self._log_reader.join(_REAP_SECONDS)
         code, log = self._popen.returncode, tuple(self._log)
         if any(_LOST_RPC_SERVER in line for line in log):
             return EngineDied(f"lost the RPC server {' or '.join(map(str, self.rpc_servers))}", log)
         # Killed from outside, it had no time to say why: its last line is about something else.
         last_words = "" if code in _FROM_OUTSIDE or not log else log[-1]
-        return EngineDied(self._ended_because or _end(code), log, last_words)
+        how = "has not ended, though it was killed" if code is None else _end(code)
+        return EngineDied(self._ended_because or how, log, last_words)
 
     def close(self) -> None:
         """Waits for it to end, after it was told to; else terminates it, else kills it."""
@@ -113,8 +115,13 @@ class ModelProcess:
             except BaseException:  # Ctrl-C while waiting
                 self._popen.kill()
                 raise
-        self._popen.wait()
+        self._wait_after_kill()
         self._log_reader.join(_REAP_SECONDS)
+
+    def _wait_after_kill(self) -> None:
+        """Waits for what cannot resist, but for a while only: a driver or a lost disk may hold it."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._popen.wait(_REAP_SECONDS)
 
     def _read_log(self) -> None:
         assert self._popen.stderr is not None
