@@ -115,7 +115,7 @@ class Source:
 
     Attributes:
         name: what messages call it.
-        data: all of it.
+        data: all of it, or its first few kilobytes where its reader reads from the path (`Format.by_path`).
         path: where it lies; None for standard input.
     """
 

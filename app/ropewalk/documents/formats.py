@@ -28,12 +28,15 @@ class Format:
         recognises: whether bytes are of this format, by what they begin with or hold; it never raises. Where
             the bytes do not tell (`never`), the ending decides.
         suffixes: endings of names, in small letters, with the dot.
+        by_path: whether it is told by its beginning and read from its path, so that a file of any length need
+            not be in memory.
     """
 
     name: str
     read: Callable[[Source, OnProgress], Reading]
     recognises: Callable[[bytes], bool]
     suffixes: tuple[str, ...] = ()
+    by_path: bool = False
 
 
 def never(_data: bytes) -> bool:
@@ -47,7 +50,7 @@ TEXT = Format("text", read_text, never)
 HTML = Format("HTML", read_html, is_html, (".html", ".htm", ".xhtml"))
 
 FORMATS: tuple[Format, ...] = (
-    Format("PDF", read_pdf, is_pdf, (".pdf",)),
+    Format("PDF", read_pdf, is_pdf, (".pdf",), by_path=True),
     Format("EPUB", read_epub, is_epub, (".epub",)),
     Format("DOCX", read_docx, is_docx, (".docx", ".docm", ".dotx", ".dotm")),
     HTML,
@@ -78,6 +81,11 @@ def as_written(source: Source) -> Format:
     """
     known = format_of(source)
     return TEXT if known is HTML else known
+
+
+def is_read_by_path(head: bytes) -> bool:
+    """Whether a file that begins like this is read from its path, so that the rest need not be in memory."""
+    return any(known.by_path and known.recognises(head) for known in FORMATS)
 
 
 def is_surely_binary(head: bytes, name: str) -> bool:

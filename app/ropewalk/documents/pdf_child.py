@@ -17,6 +17,7 @@ import os
 import signal
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def _read(source: bytes | str, answers: BinaryIO) -> None:
     import pypdfium2  # noqa: PLC0415  # native code: only once the owner is watched
 
     try:
-        pdf = pypdfium2.PdfDocument(source)
+        pdf = pypdfium2.PdfDocument(_openable(source))
     except pypdfium2.PdfiumError as error:
         _answer(answers, {"error": _reason(error.err_code)})
         return
@@ -75,6 +76,16 @@ def _read(source: bytes | str, answers: BinaryIO) -> None:
         _answer(answers, {"text": text, "drawn": drawn})
         text_page.close()
         page.close()
+
+
+def _openable(source: bytes | str) -> bytes | str | BinaryIO:
+    """What PDFium can be given: it takes paths as UTF-8, which not every file's name is."""
+    if isinstance(source, str):
+        try:
+            source.encode()
+        except UnicodeEncodeError:
+            return Path(source).open("rb")  # open as long as this process
+    return source
 
 
 def _filled_in(pdf: pypdfium2.PdfDocument, number: int) -> pypdfium2.PdfPage:

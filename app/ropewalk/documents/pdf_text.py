@@ -7,8 +7,9 @@ stay where they are.
 
 A word that a line end cuts in two is joined again, as a reader joins it: with PDFium's mark between its
 halves the hyphen stays only where it would be there without the line end, too. That is decided by how the
-document itself writes the word elsewhere, else by how it looks: `exam-/ple` is "example", `Kullback-/Leibler`
-and `1990-/1995` keep theirs. PDFium puts the second half on the line of the first.
+document itself writes the word elsewhere, or each half as a word, else by how it looks: `exam-/ple` is
+"example", `well-/known`, `Kullback-/Leibler` and `1990-/1995` keep theirs. PDFium puts the second
+half on the line of the first.
 """
 
 from __future__ import annotations
@@ -32,9 +33,11 @@ _CLEAN: dict[int, str | None] = {
 }
 
 _LINE_END = re.compile(r"(?<! ) +\n")
+_CUT_WORD = re.compile(rf"\w*(?:{_BREAK}\w*)+")
 _WORD = re.compile(r"\w+(?:-\w+)*")
 _HALF = re.compile(r"\w*")
 _LONGEST_HALF = 64
+_SHORTEST_WORD = 3  # that a compound is taken to be of: `in` and `to` are halves of too much else
 
 
 def clean_pages(pages: Iterable[str]) -> tuple[str, ...]:
@@ -42,7 +45,7 @@ def clean_pages(pages: Iterable[str]) -> tuple[str, ...]:
     cleaned = tuple(_clean(page) for page in pages)
     if not any(_BREAK in page for page in cleaned):
         return cleaned
-    words = {word for page in cleaned for word in _WORD.findall(page.casefold())}
+    words = {word for page in cleaned for word in _WORD.findall(_CUT_WORD.sub(" ", page.casefold()))}
     return tuple(_join_cut_words(page, words) for page in cleaned)
 
 
@@ -76,4 +79,7 @@ def _keeps_hyphen(left: str, right: str, words: set[str]) -> bool:
         return True
     if not (left[-1].isalpha() and right[0].isalpha()):
         return True
-    return right[0].isupper() and not left.isupper()
+    if right[0].isupper() and not left.isupper():
+        return True
+    # Two words of the document that it never writes as one: `well-/known`.
+    return min(len(left), len(right)) >= _SHORTEST_WORD and {left.casefold(), right.casefold()} <= words

@@ -30,7 +30,7 @@ from ropewalk.documents.files import (
     shown_name,
     too_large,
 )
-from ropewalk.documents.formats import as_written, format_of, is_surely_binary
+from ropewalk.documents.formats import as_written, format_of, is_read_by_path, is_surely_binary
 from ropewalk.documents.selection import Selection, select
 from ropewalk.documents.source_tree import Tree, TreeFile, list_tree
 from ropewalk.wording.quantities import count
@@ -104,7 +104,7 @@ class _Work:
     items: list[_Named | _Folder] = field(default_factory=list)
     done: int = 0
     total: int = 0
-    text_bytes: int = 0
+    n_characters: int = 0
     readings: list[tuple[str, Reading]] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     _seen: set[tuple[int, int]] = field(default_factory=set)
@@ -145,20 +145,20 @@ class _Work:
 
     def read_named(self, item: _Named, stdin: BinaryIO | None) -> None:
         """Read a file that was named itself: if it cannot be read, nothing is."""
+        size = item.size
         if item.path is None:
-            data = read_standard_input(stdin, self.tick)
-            self.total += len(data)
-            source = Source(item.name, data)
+            source = Source(item.name, read_standard_input(stdin, self.tick))
+            size = len(source.data)
+            self.total += size
         else:
-            data, notice = read_file(item.path, self.tick)
+            source, notice = self._source(item.name, item.path, head_of(item.path))
             self.notices += [notice] if notice else []
-            source = Source(item.name, data, item.path)
-        reading = format_of(source).read(source, self._within(len(data)))
+        reading = format_of(source).read(source, self._within(size))
         if reading.is_blank:
             raise EmptyFileError(f"{item.name} has no text in it; name a file with text.")
-        self._keep(item.name, reading, len(data))
+        self._keep(item.name, reading)
         self.notices += reading.notices
-        self.done += item.size if item.path is not None else len(data)
+        self.done += size
         self.tick()
 
     def read_tree(self, folder: _Folder) -> None:
@@ -168,7 +168,7 @@ class _Work:
         n_before = len(self.readings)
         for file in folder.files:
             try:
-                reading, n_bytes = self._read_of_tree(file, as_source=folder.tree.is_repository)
+                reading = self._read_of_tree(file, as_source=folder.tree.is_repository)
             except BinaryFileError:
                 binary.append(file.name)
             except EmptyFileError:
@@ -177,7 +177,7 @@ class _Work:
                 told.append(f"{error} It is left out.")
             else:
                 told += reading.notices
-                self._keep(file.name, reading, n_bytes)
+                self._keep(file.name, reading)
             self.done += file.size
             self.tick()
         if len(self.readings) == n_before and not self._all_seen(folder):
@@ -193,24 +193,31 @@ class _Work:
             more = count(len(told) - _MOST_NOTICES, "more file")
             self.notices.append(f"{folder.name}: there is something to say of {more}; name one to see what.")
 
-    def _read_of_tree(self, file: TreeFile, *, as_source: bool) -> tuple[Reading, int]:
-        """Read a file of a folder, and return what it holds and in how many bytes."""
-        if is_surely_binary(head_of(file.path), file.name):
+    def _read_of_tree(self, file: TreeFile, *, as_source: bool) -> Reading:
+        """Read a file of a folder."""
+        head = head_of(file.path)
+        if is_surely_binary(head, file.name):
             raise BinaryFileError(file.name)
-        data, notice = read_file(file.path, self.tick)
-        source = Source(file.name, data, file.path)
+        source, notice = self._source(file.name, file.path, head)
         kind = as_written(source) if as_source else format_of(source)
         reading = kind.read(source, self._within(file.size))
         if reading.is_blank:
             raise EmptyFileError(file.name)
         notices = (notice, *reading.notices) if notice else reading.notices
-        return Reading(reading.pieces, notices), len(data)
+        return Reading(reading.pieces, notices)
 
-    def _keep(self, name: str, reading: Reading, n_bytes: int) -> None:
+    def _source(self, name: str, path: Path, head: bytes) -> tuple[Source, str | None]:
+        """A file as its reader wants it, and a notice where it grew meanwhile."""
+        if is_read_by_path(head):
+            return Source(name, head, path), None
+        data, notice = read_file(path, self.tick)
+        return Source(name, data, path), notice
+
+    def _keep(self, name: str, reading: Reading) -> None:
         self.readings.append((name, reading))
-        self.text_bytes += n_bytes
-        if self.text_bytes > MAX_BYTES:
-            raise too_large("All of it together", self.text_bytes)
+        self.n_characters += sum(len(piece.text) for piece in reading.pieces)
+        if self.n_characters > MAX_BYTES:
+            raise too_large("All of it together", self.n_characters)
 
     def _all_seen(self, folder: _Folder) -> bool:
         """Whether a folder has files, and all of them were named before."""
