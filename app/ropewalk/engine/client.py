@@ -252,6 +252,9 @@ class Engine:
     ) -> SavedState:
         """Has the process write the keys and values of a sequence to a file, which must not exist.
 
+        Under windows a context's only sequence goes on from the file itself, bit for bit as what is restored
+        from it; it can go back no further than its end then.
+
         Args:
             path: the file.
             on_progress: told the share done, 0 to 1.
