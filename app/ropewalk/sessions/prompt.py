@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from datetime import date
 
 from ropewalk.engine import Engine
 from ropewalk.sessions.conversation import Conversation, Turn
+from ropewalk.sessions.prompt_tokens import PromptTokens
 
-_QUESTION = "ropewalk:question"
-"""Stands for a question not yet asked, to find where the document's part of the prompt ends."""
+_QUESTIONS = ("A", "B")
+"""Stand for a question not yet asked: what prompts of the two begin with, all prompts begin with."""
 
 _OPENED, _CLOSED = "\ufdd0", "\ufdd1"  # Unicode has put these aside for a program's own use; no text has them
+_MARKED = re.compile(f"{_OPENED}([^{_OPENED}{_CLOSED}]*){_CLOSED}")
+_MARKS = re.compile(f"[{_OPENED}{_CLOSED}]")
 
 
 class PromptBuilder:
@@ -30,6 +34,7 @@ class PromptBuilder:
         """
         self._engine = engine
         self._raw = raw
+        self._as_tokens = PromptTokens(engine)
         self._spells_control: dict[bytes, bool] = {}
         self._today = date.today()  # one day for all prompts, so that midnight changes none of them
 
@@ -40,17 +45,21 @@ class PromptBuilder:
     def document_prefix(self, conversation: Conversation) -> list[int]:
         """The tokens that begin the conversation's prompt whatever the first question is.
 
-        Reading these ahead leaves only the question to be read when it is asked. Empty where the
+        Reading these ahead leaves only the question to be read when it is asked; the last few of them may be
+        others there, as its first characters may make one token with what stands before. Empty where the
         conversation has no document.
         """
         if conversation.document is None:
             return []
         opening = Conversation(conversation.document, system=conversation.system)
-        return self._tokens(self._render(opening, _QUESTION).rpartition(_QUESTION)[0])
+        first, second = (self._render(opening, question) for question in _QUESTIONS)
+        return self._tokens(_common_beginning(first, second))
 
     def _render(self, conversation: Conversation, question: str) -> str:
         """The prompt as text, with marks around what is to be read as the text it is."""
         if self._raw:
+            if conversation.document is not None:
+                self._as_tokens.remember(conversation.document, control=False)
             return conversation.raw_text(question)
         conversation = Conversation(
             None if conversation.document is None else self._marked(conversation.document),
@@ -65,39 +74,44 @@ class PromptBuilder:
 
     def _marked(self, content: str) -> str:
         """A content that spells a control token, between marks; spaces around it are left to the template."""
-        content = content.replace(_OPENED, "").replace(_CLOSED, "")  # they mean nothing, and are ours here
-        if not self._spells_control_token(content):
-            return content
+        content = _MARKS.sub("", content)  # they mean nothing, and are ours here
         inside = content.strip()
+        if not self._spells_control_token(inside):
+            return content
         before, _, after = content.partition(inside)
         return f"{before}{_OPENED}{inside}{_CLOSED}{after}"
 
     def _spells_control_token(self, content: str) -> bool:
         known = hashlib.blake2b(content.encode("utf-8", "replace"), digest_size=16).digest()
         if known not in self._spells_control:
-            parsed = self._engine.tokenize(content, add_special=False, parse_special=True)
-            literal = self._engine.tokenize(content, add_special=False, parse_special=False)
-            self._spells_control[known] = parsed != literal
+            self._spells_control[known] = self._as_tokens.spells_control(content)
         return self._spells_control[known]
 
     def _tokens(self, text: str) -> list[int]:
-        """Tokens of a prompt: control tokens in the template's words, none between marks."""
-        if self._raw:
-            return self._engine.tokenize(text, add_special=True, parse_special=False)
-        if _OPENED not in text:
-            tokens = self._engine.tokenize(text, add_special=True, parse_special=True)
-            return self._without_second_start(tokens)
-        tokens = self._engine.tokenize("", add_special=True)
-        for part in text.split(_OPENED):
-            content, closed, words = part.rpartition(_CLOSED)
-            if closed:
-                tokens += self._engine.tokenize(content, add_special=False, parse_special=False)
-            if words:
-                tokens += self._engine.tokenize(words, add_special=False, parse_special=True)
-        return self._without_second_start(tokens)
+        """Tokens of a prompt: control tokens in the template's words, none between marks.
 
-    def _without_second_start(self, tokens: list[int]) -> list[int]:
-        """Drop the start token that the tokenizer adds where the template has written it already."""
-        start = self._engine.tokenize("", add_special=True)
-        doubled = len(start) == 1 and tokens[:2] == start * 2
-        return tokens[1:] if doubled else tokens
+        A mark whose other one a template has cut off means nothing: then its words keep theirs.
+        """
+        if self._raw:
+            return self._as_tokens.whole(text, control=False)
+        if _OPENED not in text and _CLOSED not in text:
+            return self._as_tokens.whole(text, control=True)
+        tokens: list[int] = []
+        for number, part in enumerate(_MARKED.split(text)):
+            if number % 2:
+                tokens += self._as_tokens.remember(part, control=False)
+            elif words := _MARKS.sub("", part):
+                tokens += self._as_tokens.part(words, control=True)
+        return self._as_tokens.started(tokens)
+
+
+def _common_beginning(first: str, second: str) -> str:
+    """What two texts begin with."""
+    low, high = 0, min(len(first), len(second))
+    while low < high:  # the first `low` characters are the same; those from `high` on were not looked at
+        middle = (low + high + 1) // 2
+        if first[low:middle] == second[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return first[:low]
