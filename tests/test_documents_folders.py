@@ -219,6 +219,32 @@ def test_repositories_within_are_read_by_their_own_rules(
     assert names(read_documents([str(repository)]), repository) == expected
 
 
+@pytest.mark.parametrize("with_git", [True, False])
+def test_repositories_in_a_folder_that_is_none(
+    tmp_path: Path, with_git: bool, request: pytest.FixtureRequest
+) -> None:
+    write(tmp_path, {"notes.txt": "Notes.\n"})
+    for name in ("one", "group/two"):
+        folder = tmp_path / "all" / name
+        write(folder, {".gitignore": "*.log\n", "kept.log": "Yes.\n", "other.log": "No.\n", "secret": "x"})
+        git(folder, "init", "-q")
+        git(folder, "add", "-f", "kept.log")
+        write(folder, {".git/info/exclude": "secret\n"})
+    git(tmp_path, "clone", "-q", "--bare", "all/one", "all/one.git")
+    if not with_git:
+        request.getfixturevalue("without_git")
+    expected = [f"all/{name}/{file}" for name in ("group/two", "one") for file in (".gitignore", "kept.log")]
+    assert names(read_documents([str(tmp_path / "all")]), tmp_path) == expected
+
+
+@pytest.mark.parametrize("name", ["bare.git", "repository/.git"])
+def test_where_git_keeps_versions_is_no_source_tree(repository: Path, name: str) -> None:
+    git(repository.parent, "clone", "-q", "--bare", "repository", "bare.git")
+    folder = repository.parent / name
+    with pytest.raises(DocumentError, match=r"git holds git's own files.*name a folder.*git clone"):
+        read_documents([str(folder)])
+
+
 def test_what_is_tracked_but_deleted_is_not_missed(repository: Path) -> None:
     write(repository, {"a.txt": "a\n", "b.txt": "b\n"})
     git(repository, "add", ".")

@@ -55,6 +55,14 @@ def files_that_count(folder: Path, on_entry: Callable[[], None]) -> Found:
     return found if found is not None else _by_dulwich(folder, on_entry)
 
 
+def keeps_versions(folder: Path) -> bool:
+    """Whether a folder is a `.git`, or a bare repository: git's own files, none of those that it keeps."""
+    try:
+        return all((folder / part).is_dir() for part in ("objects", "refs")) and (folder / "HEAD").is_file()
+    except OSError:
+        return False
+
+
 def _by_git(folder: Path, on_entry: Callable[[], None]) -> Found | None:
     """Ask git; None where it is not there, or knows of no repository, or ignores the folder itself."""
     listed = _git(folder, on_entry, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
@@ -165,7 +173,11 @@ def _walk(folder: Path, rules: _Rules, unreadable: list[str], on_entry: Callable
             relative = inside + entry.name
             if entry.is_dir(follow_symlinks=False):
                 ignored = rules.is_ignored(relative, is_folder=True) and not rules.holds_tracked(relative)
-                if entry.name not in VERSION_CONTROL and not ignored:
+                if entry.name in VERSION_CONTROL or ignored or keeps_versions(folder / relative):
+                    continue
+                if (folder / relative / ".git").exists():
+                    yield relative  # a repository within, of rules of its own, as git names it
+                else:
                     pending.append(f"{relative}/")
             elif not rules.is_ignored(relative, is_folder=False):
                 yield relative

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ropewalk.documents.document import DocumentError
 from ropewalk.documents.files import shown_name
-from ropewalk.documents.ignore_rules import VERSION_CONTROL, files_that_count
+from ropewalk.documents.ignore_rules import VERSION_CONTROL, files_that_count, keeps_versions
 from ropewalk.wording.quantities import count
 
 MAX_FILES = 100_000
@@ -62,8 +62,13 @@ def list_tree(folder: str, on_entry: Callable[[], None]) -> Tree:
         on_entry: called every so often; an error that it raises ends the listing.
 
     Raises:
-        DocumentError: it holds more than `MAX_FILES` files, or nothing, or cannot be listed.
+        DocumentError: it holds more than `MAX_FILES` files, or nothing, or git's own, or cannot be listed.
     """
+    if keeps_versions(Path(folder)):
+        raise DocumentError(
+            f"{shown_name(folder)} holds git's own files, not those that it keeps; name a folder with these "
+            "(git clone makes one of a bare repository)."
+        )
     files: list[TreeFile] = []
     links: list[str] = []
     pipes: list[str] = []
