@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ropewalk.documents.document import Document, Piece, joined
+from ropewalk.documents.document import Document, Piece, Place, joined
 from ropewalk.documents.quotations import Quotation, find_quotations
 
 TEXT = """It was the best of times,
@@ -184,6 +184,54 @@ def test_pages_and_sections_are_told() -> None:
     place = one("«six seven eight»", document).place
     assert place is not None
     assert (place.page, place.line) == (7, 2)
+
+
+PAGES = joined(
+    "b.pdf",
+    [
+        ("b.pdf", False, Piece("Of ropes and knots, at length.\nThe quick brown fox jumps\n12\n", 12)),
+        ("b.pdf", False, Piece("Chapter One: Foxes\nover the lazy dog today. A rope is long.\n", 13)),
+    ],
+)
+
+
+def test_a_quotation_may_run_on_over_a_page_end() -> None:
+    quotation = one('It says "The quick brown fox jumps over the lazy dog today."', PAGES)
+    assert quotation.place == Place("b.pdf", 12, 2)
+    assert quotation.exact
+    assert source(quotation, PAGES).startswith("The quick brown fox jumps\n12\nChapter")
+    assert source(quotation, PAGES).endswith("dog today")
+    assert one('It says "Fox jumps over the lazy dog."', PAGES).place == Place("b.pdf", 12, 2)
+
+
+@pytest.mark.parametrize(
+    "quoted",
+    [
+        "The quick brown fox jumps under the lazy dog",
+        "The quick brown foxes jump over the lazy dog",
+        "over the lazy dog The quick brown fox",
+        "fox jumps over the dog",
+    ],
+)
+def test_over_a_page_end_nothing_else_may_differ(quoted: str) -> None:
+    assert one(f'It says "{quoted}".', PAGES).place is None
+
+
+@pytest.mark.parametrize(
+    ("quoted", "text", "found"),
+    [
+        ("हिन्दी की किताब में लिखा है", "हिन्दी की किताब में लिखा है", True),
+        ("हिन्दी की किताब में", "हिन्दी का किताब मे", False),
+        ("தமிழ் நூல் ஒன்று", "தமிழ் நூல் ஒன்று", True),
+        ("ที่นี่มีคนอยู่", "ที่นี่มีคนอยู่", True),
+        ("ที่นี่มีคนอยู่", "ทานามาคนอยา", False),
+        ("مرحبا بكم في البيت", "مَرْحَبًا بِكُم في البيت", True),
+        ("בראשית ברא אלהים", "בְּרֵאשִׁית בָּרָא אֱלֹהִים", True),
+        ("か\u3099くせいのほんた\u3099", "がくせいのほんだ", True),
+    ],
+)
+def test_vowel_signs_count_and_points_do_not(quoted: str, text: str, found: bool) -> None:
+    assert (one(f'"{quoted}"', Document.of_text("a.txt", text)).place is not None) == found
 
 
 def test_letters_put_together_otherwise_are_the_same() -> None:

@@ -1,8 +1,9 @@
 r"""Texts as words, so that a passage is found however its lines break and its marks are set.
 
 A word is a run of letters and digits, in small letters and without its hyphens, also where it breaks at one
-at a line's end: `Docu-\nment` is `document`, `well-known` is `wellknown`. Each character is a word of its own
-in scripts that put no spaces between words, and so are the signs that change what numbers mean. All else
+at a line's end: `Docu-\nment` is `document`, `well-known` is `wellknown`. Vowel signs are letters; the points
+that Hebrew and Arabic are written with at times are not. Each character is a word of its own in scripts that
+put no spaces between words, and so are the signs that change what numbers mean. All else
 (quotation marks, dashes, commas, Markdown's stars) is no part of any word.
 
 Words become single characters, one for each word of the answer and another for all that are not in it:
@@ -21,14 +22,25 @@ from itertools import accumulate, islice
 _UNSPACED = (  # Thai to Myanmar, Khmer, Chinese, Japanese
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u312f\u31a0-\ua4cf\uf900-\ufaff\U00020000-\U0003ffff"
 )
-_LETTERS = rf"[^\W_{_UNSPACED}]+"
+_SIGN_RANGES = ((0x0900, 0x1100), (0x1700, 0x1C00), (0x3099, 0x309B), (0xA800, 0xAC00))
+_VOWEL_SIGNS = "".join(  # to Python no letters: of India's scripts, and those from Tibet to Java
+    chr(code)
+    for first, end in _SIGN_RANGES
+    for code in range(first, end)
+    if unicodedata.category(chr(code)) in ("Mn", "Mc")
+)
+_LETTERS = rf"[^\W_{_UNSPACED}]+(?:[{_VOWEL_SIGNS}]+[^\W_{_UNSPACED}]*)*"
 _HYPHENS = "\\-\u2010\u2011\u2013\u00ad"
-_WITHIN = "\u0300-\u036f\u200b-\u200d\u2060"  # accents on their own, and what nobody sees
+_POINTS = (  # Hebrew, Arabic
+    "\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06dc\u06df-\u06e4"
+    "\u06e7\u06e8\u06ea-\u06ed"
+)
+_WITHIN = f"\u0300-\u036f{_POINTS}\u200b-\u200d\u2060"  # accents on their own, and what nobody sees
 _JOINT = rf"(?:[{_HYPHENS}](?:[ \t]*\n[ \t]*)?|[{_WITHIN}]+)"
 _SIGNS = r"[+=<≤≥≠±×÷$€£¥%§]|(?<!\w)[-−](?=\.?\d)"
-_WORD = re.compile(rf"{_LETTERS}(?:{_JOINT}{_LETTERS})*[{_WITHIN}]*|[^\W_]|{_SIGNS}")
+_WORD = re.compile(rf"{_LETTERS}(?:{_JOINT}{_LETTERS})*[{_WITHIN}]*|[^\W_][{_VOWEL_SIGNS}]*|{_SIGNS}")
 _NOT_SPOKEN = re.compile(rf"[\s{_HYPHENS}{_WITHIN}]+")
-_IS_UNSPACED = re.compile(rf"[{_UNSPACED}]")
+_IS_UNSPACED = re.compile(rf"(?=[{_UNSPACED}])[^\W_]")
 
 _BLOCK = 1 << 13
 _BLOCKS_KEPT = 64
@@ -103,6 +115,14 @@ class CodedDocument:
     _block_starts: tuple[int, ...]
     _words_before: tuple[int, ...]
     _spans: dict[int, list[tuple[int, int]]] = field(default_factory=dict)  # of the blocks last asked for
+
+    def words_before(self, offset: int) -> int:
+        """How many words begin before an offset of the text."""
+        block = bisect_right(self._block_starts, offset) - 1
+        if block < 0:
+            return 0
+        within = _WORD.finditer(self.text, self._block_starts[block], offset)
+        return self._words_before[block] + sum(1 for _ in within)
 
     def span(self, first: int, n_words: int) -> tuple[int, int]:
         """Where a run of words starts and ends in the text."""

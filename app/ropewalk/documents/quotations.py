@@ -4,8 +4,8 @@ Quotations are what stands in quotation marks or Markdown's block quotes, from t
 name, or irony), and, without any marks, whatever runs on for eight words or more as the document does. They
 are compared word by word (`quotation_words.py`): how lines break, what marks are used, and small or capital
 letters do not matter; `exact` tells whether they do agree. `...` leaves words out: the pieces around it
-have to follow one another. What stands between two `'` and is not in the document may be between two
-apostrophes: it is not reported.
+have to follow one another. So may the end of a page, with what is printed there (`quotation_pages.py`). What
+stands between two `'` and is not in the document may be between two apostrophes: it is not reported.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from ropewalk.documents.document import Document, Place
 from ropewalk.documents.quotation_marks import Marked, marked_passages
+from ropewalk.documents.quotation_pages import Pages
 from ropewalk.documents.quotation_words import CodedAnswer, CodedDocument, coded, weight
 
 MIN_MARKED_WORDS = 3
@@ -40,7 +42,7 @@ class Quotation:
         place: where it stands in the document; None: nowhere.
         offset: where it begins in the document's text; None: nowhere.
         length: how many characters of the document it spans, with what it leaves out; 0: nowhere.
-        exact: whether it agrees with the document in every character, but for how lines break.
+        exact: whether it agrees with the document in every character, but for how lines and pages break.
         n_places: how many places in the document it stands at; the first is the one reported, or the first
             that is exact. With words left out, the places of its first piece.
     """
@@ -130,13 +132,13 @@ class _Finder:
     def _quotation(self, start: int, end: int, pieces: list[tuple[int, int]]) -> Quotation:
         """The passage between two offsets of the answer, of pieces that are runs of its words."""
         text = _QUOTE_PREFIX.sub("\n", self.answer.text[start:end])
-        chains = self._chains(pieces)
+        chains = self._chains(pieces) or self._over_a_page_end(pieces)
         if not chains:
             return Quotation(text, start, end, None, None, 0, exact=False, n_places=0)
         chain = next((chain for chain in chains if self._is_exact(chain)), chains[0])
         offset = self._found(chain[0])[0]
         length = self._found(chain[-1])[1] - offset
-        n_places = self._n_places(self._words(*pieces[0]))
+        n_places = max(1, self._n_places(self._words(*pieces[0])))
         exact = self._is_exact(chain)
         return Quotation(text, start, end, self.document.place(offset), offset, length, exact, n_places)
 
@@ -156,6 +158,21 @@ class _Finder:
             chains.append(chain)
             place = chain[0].place
         return _closest(chains)
+
+    def _over_a_page_end(self, pieces: list[tuple[int, int]]) -> list[list[_Match]]:
+        """Where a passage that nothing is left out of goes on at the next page, if it does."""
+        if len(pieces) != 1:
+            return []
+        ((first, end),) = pieces
+        turn = self._pages.find(self._words(first, end))
+        if turn is None:
+            return []
+        middle = first + turn.n_before
+        return [[_Match(first, middle, turn.place), _Match(middle, end, turn.next_place)]]
+
+    @cached_property
+    def _pages(self) -> Pages:
+        return Pages(self.document, self.source)
 
     def _words(self, first: int, end: int) -> str:
         return self.answer.words[first:end]
