@@ -26,7 +26,7 @@ LEAST_GAIN = 50.0
 _FULL_LENGTH = 16_384
 _METHOD = "dprope"
 _QUESTION = "\n\nQuestion: What is this text about?\nAnswer:"
-_ANSWER_TOKENS = 32
+_ANSWER_TOKENS = 16
 _KV_TYPES = ("f16", "q8_0")
 _CELLS = 256
 
@@ -104,6 +104,7 @@ def measure_reopen(
         ProvisionError: the text is too short, or a snapshot cannot be kept.
     """
     plan = make_plan(rope_spec_from_gguf(GgufHeader.read(bench.model)), _METHOD, target_length)
+    load = os.getloadavg()[0]
     work = _Work(bench, plan, folder, text, tokens)
     try:
         with Progress("Reading, keeping and reopening") as progress:
@@ -117,7 +118,8 @@ def measure_reopen(
     intro = (
         f"{bench.where} A document of {tokens:,} tokens and a short question; `{_METHOD}` to "
         f"{target_length:,}. Seconds from the prompt's tokens to the logits of its last one, each in a new "
-        "process, without loading the model, and with finding, checking and restoring the snapshot."
+        "process, without loading the model, and with finding, checking and restoring the snapshot. The "
+        f"machine's load was {load:.1f} when this began."
     )
     failure = ""
     if tokens >= _FULL_LENGTH and found.gain < LEAST_GAIN:
