@@ -44,6 +44,32 @@ def page(data: str | bytes) -> Document:
         ("<html>no body at all", "no body at all\n"),
         ("</p></div><p>un<b>closed <i>and</b> crossed</i><td>x", "un closed and crossed x\n"),
         ("<dl><dt>term<dd>meaning</dl>", "term\nmeaning\n"),
+        ("10<sup>6</sup> m<sup>-2</sup>, 1<sup>st</sup>, end.<sup>3</sup>", "10^6 m^-2, 1st, end.^3\n"),
+        ("H<sub>2</sub>O, 10<sub>2</sub>, a<sup><b>2</b></sup>", "H2O, 10_2, a^2\n"),
+        ("a<sup></sup>2 b<sup>[1]</sup> <sup>4</sup>He", "a2 b[1] 4He\n"),
+        ("so <img alt='E = mc^2' src=e.png> is, <img src=no><img alt=T>he", "so E = mc^2 is, The\n"),
+        ("he <q>said so</q>, twice", "he “said so”, twice\n"),
+        ("<ruby>漢<rp>(</rp><rt>kan</rt><rp>)</rp>字<rt>ji</rt></ruby>", "漢字\n"),
+        ("<dialog>no</dialog><dialog open>yes</dialog>", "yes\n"),
+        (
+            "<table><tr><td rowspan=3>a<td>1<td>x<tr><td rowspan=2>2<td>y<tr><td>z<tr><td>b<td>3</table>",
+            "a | 1 | x\n | 2 | y\n | | z\nb | 3\n",
+        ),
+        ("<table><tr><td colspan=2>a<td>b<tr><td>1<td>2<td>3</table>", "a | | b\n1 | 2 | 3\n"),
+        ("is <math><mfrac><mn>1</mn><mn>20</mn></mfrac></math>.", "is 1/20.\n"),
+        (
+            "<math><semantics><mrow><msup><mrow><mo>(</mo><mi>a</mi><mo>+</mo><mi>b</mi><mo>)</mo></mrow>"
+            "<mn>2</mn></msup><mo>=</mo><msubsup><mi>x</mi><mi>i</mi><mn>12</mn></msubsup></mrow></semantics>"
+            "<annotation-xml>no</annotation-xml></math>",
+            "((a+b))^2=x_i^12\n",
+        ),
+        (
+            "so <math><semantics><msup><mi>x</mi><mn>2</mn></msup><annotation encoding='application/x-tex'>"
+            "\\mathbf{x}^2</annotation></semantics></math> is",
+            "so \\mathbf{x}^2 is\n",
+        ),
+        ("<math alttext='a+b'><mi>no</mi></math><math display='block'><mi>y</mi></math>", "a+by\n"),
+        ("<p>un<math><mi>closed</mi><p>goes on", "unclosedgoes on\n"),
         ("<svg><title>no</title><text>no</text></svg>yes", "yes\n"),
     ],
 )

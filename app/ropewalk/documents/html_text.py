@@ -7,9 +7,10 @@ from the line that is being parsed.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ropewalk.documents.document import Piece
+from ropewalk.documents.formulas import Formula
 
 
 def _tags(names: str) -> frozenset[str]:
@@ -17,7 +18,7 @@ def _tags(names: str) -> frozenset[str]:
 
 
 _UNSEEN = _tags(
-    "script style template noscript svg iframe object audio video canvas select datalist rp dialog frameset"
+    "script style template noscript svg iframe object audio video canvas select datalist rp rt rtc frameset"
 )
 _PARAGRAPHS = _tags("p h1 h2 h3 h4 h5 h6 blockquote pre table figure hr dl form fieldset")
 _LINES = _tags(
@@ -29,14 +30,27 @@ _HEADINGS = {f"h{level}": "#" * level + " " for level in range(1, 7)}
 _VOID = _tags("area base br col embed hr img input link meta param source track wbr")
 _CELL_SEPARATOR = " | "
 _SOFT_HYPHEN = "\xad"
+_RAISED = {"sup": "^", "sub": "_"}
+_SIGNS = "+-−"
+_MOST_SPANNED = 1000
 
 
 @dataclass
 class _Row:
-    """A table that is being read: how many cells its row has so far, and whether any has text."""
+    """A row that is being read.
 
-    cells: int = 0
+    Attributes:
+        column: where its last cell begins. next_column: behind that cell.
+        is_empty: whether it has no cell yet.
+        has_text: whether any has text.
+        spans: which cells of rows above reach into those below: their columns, and for how many rows more.
+    """
+
+    column: int = 0
+    next_column: int = 0
+    is_empty: bool = True
     has_text: bool = False
+    spans: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -73,6 +87,9 @@ class ShownText:
         self._next_line = 1  # the line that what is written next would be taken for
         self._newlines = 0  # that the text ends with so far
         self._any = False
+        self._raised = ""
+        self._formula: Formula | None = None
+        self._formula_from = 0  # how many tags were open where it began
 
     def start(self, tag: str, attributes: Mapping[str, str]) -> None:
         """A tag is opened."""
@@ -80,10 +97,20 @@ class ShownText:
         self._open.append(tag)
         if self._unseen_from is not None:
             return
-        if tag in _UNSEEN or (tag not in ("html", "body") and _is_hidden(attributes)):
+        if self._formula is not None:
+            self._formula.start(tag, attributes.get("encoding", ""))
+        elif tag in _UNSEEN or (tag not in ("html", "body") and _is_hidden(tag, attributes)):
             self._unseen_from = len(self._open)
+        elif tag == "math":
+            self._formula, self._formula_from = Formula(attributes.get("alttext")), len(self._open)
+        elif tag == "img":
+            self.data(attributes.get("alt", ""))
+        elif tag in _RAISED:
+            self._raised = _RAISED[tag]
+        elif tag == "q":
+            self.data("“")
         elif tag in ("td", "th"):
-            self._cell()
+            self._cell(attributes)
         elif tag == "br":
             self._break(self._breaks + 1)
         elif tag in _PARAGRAPHS or tag in _LINES or tag in _LISTS:
@@ -96,7 +123,13 @@ class ShownText:
             return
         while self._open:
             closed = self._open.pop()
-            if self._unseen_from is not None and len(self._open) < self._unseen_from:
+            if self._formula is not None:
+                if len(self._open) < self._formula_from:
+                    text, self._formula = self._formula.text(), None
+                    self.data(text)
+                else:
+                    self._formula.end()
+            elif self._unseen_from is not None and len(self._open) < self._unseen_from:
                 self._unseen_from = None
             elif self._unseen_from is None and closed not in _VOID:
                 self._close(closed)
@@ -105,9 +138,14 @@ class ShownText:
 
     def data(self, text: str) -> None:
         """Some text."""
-        if self._unseen_from is not None:
+        if self._unseen_from is not None or not text:
             return
-        text = text.replace("\r", " ")  # as a reference, `&#13;`; those of the file are line ends by now
+        if self._formula is not None:
+            self._formula.data(text)
+            return
+        text = self._raise(
+            text.replace("\r", " ")
+        )  # as a reference, `&#13;`; those of the file are line ends by now
         first_line = max(1, self.line - text.count("\n"))
         if self._pre:
             self._verbatim(text, first_line)
@@ -130,6 +168,14 @@ class ShownText:
         self._flush()
         return tuple(self._pieces)
 
+    def _raise(self, text: str) -> str:
+        """What stands higher or lower, marked where it would be taken for digits of what it stands at."""
+        mark, self._raised = self._raised, ""
+        last = self._buffer[-1][-1:] if self._buffer and not (self._breaks or self._space) else " "
+        raised = mark == "^" and not last.isspace() and (text[0].isdecimal() or text[0] in _SIGNS)
+        lowered = mark == "_" and last.isdecimal() and text[0].isdecimal()
+        return mark + text if raised or lowered else text
+
     def _block(self, tag: str, attributes: Mapping[str, str]) -> None:
         if tag in ("tr", "li"):
             self._at_block_start = False
@@ -145,7 +191,8 @@ class ShownText:
         elif tag == "table":
             self._tables.append(_Row())
         elif tag == "tr" and self._tables:
-            self._tables[-1] = _Row()
+            above = self._tables[-1].spans
+            self._tables[-1] = _Row(spans={column: rows - 1 for column, rows in above.items() if rows > 1})
             self._separators = 0
         elif tag == "pre":
             self._pre += 1
@@ -154,6 +201,10 @@ class ShownText:
     def _close(self, tag: str) -> None:
         if tag in ("td", "th", "li"):
             self._at_block_start = False
+        elif tag in _RAISED:
+            self._raised = ""
+        elif tag == "q":
+            self.data("”")
         if tag == "title":
             self._break(2)
         elif tag in _LISTS:
@@ -173,12 +224,19 @@ class ShownText:
                 self._marker = ""
             self._break(2 if tag in _PARAGRAPHS else 1)
 
-    def _cell(self) -> None:
+    def _cell(self, attributes: Mapping[str, str]) -> None:
         row = self._tables[-1] if self._tables else None
         if row is not None:
-            if row.cells:
-                self._separators += 1
-            row.cells += 1
+            while row.spans.get(row.next_column, 0):  # taken by a cell of a row above
+                row.next_column += 1
+            self._separators += row.next_column - row.column
+            row.column, row.is_empty = row.next_column, False
+            n_columns, n_rows = (
+                min(_MOST_SPANNED, max(1, _whole(attributes.get(name), 1))) for name in ("colspan", "rowspan")
+            )
+            row.next_column += n_columns
+            if n_rows > 1:
+                row.spans |= dict.fromkeys(range(row.column, row.next_column), n_rows)
             if row.has_text:
                 self._breaks = 0
             self._at_block_start = True
@@ -196,7 +254,7 @@ class ShownText:
         """Begin a new line, or with 2 a new paragraph; not where a cell or an item has just begun."""
         self._space = False
         if not self._at_block_start:
-            in_row = bool(self._tables) and self._tables[-1].cells > 0
+            in_row = bool(self._tables) and not self._tables[-1].is_empty
             self._breaks = max(self._breaks, min(lines, 1 if in_row else 2))
 
     def _flowing(self, text: str, line: int) -> None:
@@ -247,7 +305,9 @@ class ShownText:
             self._buffer.clear()
 
 
-def _is_hidden(attributes: Mapping[str, str]) -> bool:
+def _is_hidden(tag: str, attributes: Mapping[str, str]) -> bool:
+    if tag == "dialog" and "open" not in attributes:
+        return True
     style = attributes.get("style", "").replace(" ", "").lower()
     return "hidden" in attributes or "display:none" in style or "visibility:hidden" in style
 
