@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 
 import platformdirs
@@ -22,10 +23,10 @@ def command(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> CommandLine:
     """With a cache of its own."""
+    command = CommandLine(monkeypatch, capfd)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("ROPEWALK_SNAPSHOT_BUDGET", "1GB")
-    monkeypatch.setenv("TZ", "UTC")
-    return CommandLine(monkeypatch, capfd)
+    return command
 
 
 def folder() -> Path:
@@ -56,7 +57,17 @@ def test_what_is_kept_is_listed(command: CommandLine) -> None:
     lines = command("snapshots", "list").stdout.splitlines()
     assert lines[0].split() == ["id", "tokens", "size", "last", "used", "model", "text"]
     assert lines[1].split() == [
-        *(new, "51", "5.3", "kB", "2017-07-14", "02:40", "tiny.gguf", "War", "and", "Peace"),
+        *(
+            new,
+            "51",
+            "5.3",
+            "kB",
+            *time.strftime("%Y-%m-%d %H:%M", time.localtime(1_500_000_000)).split(),
+            "tiny.gguf",
+            "War",
+            "and",
+            "Peace",
+        ),
     ]
     assert lines[2].startswith(old)
     assert lines[2].endswith("Moby [31m Dick")
