@@ -297,7 +297,7 @@ async def test_the_keyboard_help_is_there() -> None:
             "Open file",
             "Quit",
             "tiny.gguf",
-            "Ctrl+O opens a text file",
+            "Ctrl+O opens a file",
             "L 2,000 · L′ 4,000",
         )
         await until(pilot, lambda: all(words in shown(app) for words in help_and_facts))

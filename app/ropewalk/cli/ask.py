@@ -19,6 +19,7 @@ from ropewalk.cli.output import print_json
 from ropewalk.cli.progress import Measure, ProgressReport, Update
 from ropewalk.cli.reading_steps import reading_steps
 from ropewalk.cli.running import first_options, require_file, started_engine
+from ropewalk.cli.standard_streams import tell
 from ropewalk.documents import Document, Selection, find_quotations
 from ropewalk.engine import Engine, EngineOptions, ModelDescription
 from ropewalk.sessions import (
@@ -31,6 +32,7 @@ from ropewalk.sessions import (
     context_for,
 )
 from ropewalk.wording.quantities import count, size
+from ropewalk.wording.terminal import without_control
 
 
 @click.command("ask")
@@ -65,15 +67,17 @@ def ask_command(
 
     A FILE is a text, a PDF, EPUB, DOCX or HTML file, a folder of source files, or - for standard input.
     """
+    if not raw and not all(question.strip() for question in questions):
+        raise click.UsageError("-q: the question is empty", click.get_current_context())
     require_file(model)
     options = first_options(model, run, choice)
     progress = ProgressReport()
     document = read_sources(files, selection, progress)
-    task = _Task(model, options, document, questions, answering, run.seed, raw, quiet=as_json)
+    task = _Task(model, options, document, selection, questions, answering, run.seed, raw, as_json, progress)
     with started_engine() as engine:
         with progress.step(f"counting the tokens of {document.name}", Measure()) as update:
             prompts = _prompts(engine, task, update)
-        answers = _answers(engine, task, prompts, progress)
+        answers = _answers(engine, task, prompts)
         if as_json:
             _print_json(answers, several=len(questions) > 1)
         else:
@@ -91,21 +95,25 @@ class _Task:
         model: the GGUF file.
         options: how to run it.
         document: what is asked about.
+        selection: what of its file that is; None for all.
         questions: what is asked.
         answering: how answers are made.
         seed: of what is drawn.
         raw: whether the model's chat template is left out.
         quiet: whether answers are not printed as they come.
+        progress: shows what is done.
     """
 
     model: Path
     options: EngineOptions
     document: Document
+    selection: Selection | None
     questions: tuple[str, ...]
     answering: AnswerOptions
     seed: int
     raw: bool
     quiet: bool
+    progress: ProgressReport
 
 
 @dataclass(frozen=True)
@@ -134,53 +142,70 @@ def _prompts(engine: Engine, task: _Task, update: Update) -> list[_Prompt]:
     """
     model = engine.load(task.model, dataclasses.replace(task.options, vocabulary_only=True))
     builder = PromptBuilder(engine, raw=task.raw)
+
+    def counted(document: Document) -> int:
+        return len(builder.document_prefix(Conversation(document.text, system=task.answering.system)))
+
     conversation = Conversation(task.document.text, system=task.answering.system)
-    document_tokens = len(builder.document_prefix(conversation))
+    document_tokens = counted(task.document)
     prompts = []
     for number, question in enumerate(task.questions, 1):
         update(number, len(task.questions) + 1)
         tokens = builder.prompt(conversation, question)
-        asked = Asked(len(tokens), min(document_tokens, len(tokens)), task.document)
+        shared = min(document_tokens, len(tokens))
+        asked = Asked(len(tokens), shared, task.document, task.selection, counted)
         room = answer_room(asked, model, task.answering.max_tokens, beyond=task.answering.beyond)
         prompts.append(_Prompt(question, asked, tokens, room))
     return prompts
 
 
-def _answers(
-    engine: Engine, task: _Task, prompts: list[_Prompt], progress: ProgressReport
-) -> Iterator[Answer]:
+def _answers(engine: Engine, task: _Task, prompts: list[_Prompt]) -> Iterator[Answer]:
     """Ask one question after the other."""
-    n_ctx = context_for(max(len(prompt.tokens) + prompt.room for prompt in prompts))
-    options = dataclasses.replace(task.options, n_ctx=n_ctx)
-    with progress.step(f"loading {task.model.name}", Measure()) as update:
+    longest = max(len(prompt.tokens) + prompt.room for prompt in prompts)
+    options = dataclasses.replace(task.options, n_ctx=context_for(longest))
+    with task.progress.step(f"loading {task.model.name}", Measure()) as update:
         model = engine.load(task.model, options, lambda done: update(done, 1.0))
     _announce(engine, model, prompts[0].asked)
-    shelf = SnapshotShelf(notice=_notice) if task.answering.snapshots else None
+    shelf = SnapshotShelf(notice=tell) if task.answering.snapshots else None
     reader = Reader(engine, model, options, shelf)
     for prompt in prompts:
         if len(prompts) > 1 and not task.quiet:
-            click.echo(f"> {prompt.question}\n")
-        yield _answer(engine, reader, task, prompt, progress)
+            _print(f"> {prompt.question}\n\n")
+        yield _answer(engine, reader, task, prompt, longest)
 
 
-def _answer(engine: Engine, reader: Reader, task: _Task, prompt: _Prompt, progress: ProgressReport) -> Answer:
+def _answer(engine: Engine, reader: Reader, task: _Task, prompt: _Prompt, longest: int) -> Answer:
     """Ask one question, and print the answer as it comes."""
-    with reading_steps(progress, task.document.name) as steps:
+    with reading_steps(task.progress, task.document.name) as steps:
         read = reader.read(
             prompt.tokens,
             prompt.room,
             steps,
             document_tokens=prompt.asked.document_tokens,
             title=task.document.name,
+            reserve=longest,
         )
     stream = engine.generate(prompt.room, task.answering.sampling(task.seed), draft=task.answering.draft)
-    for piece in stream:
-        if not task.quiet:
-            click.echo(piece.text, nl=False)
+    unended = False
+    try:
+        for piece in stream:
+            if not task.quiet:
+                _print(piece.text)
+                unended = True
+    except BaseException:
+        if unended:
+            _print("\n")  # what went wrong is said on a line of its own
+        raise
     if not task.quiet:
-        click.echo()
+        _print("\n")
     answer = stream.result
     return Answer(prompt.question, read, answer, find_quotations(answer.text, task.document), prompt.room)
+
+
+def _print(text: str) -> None:
+    """Print an answer's piece as it is; on a terminal, without what that would obey instead of showing."""
+    sys.stdout.write(without_control(text) if sys.stdout.isatty() else text)
+    sys.stdout.flush()
 
 
 def _announce(engine: Engine, model: ModelDescription, asked: Asked) -> None:
@@ -195,8 +220,8 @@ def _announce(engine: Engine, model: ModelDescription, asked: Asked) -> None:
         for device in engine.memory().devices
     )
     click.echo(
-        f"{asked.document.name}: {count(asked.document_tokens, 'token')} (the model is {lengths}); "
-        f"memory: {used}",
+        f"{without_control(asked.document.name)}: {count(asked.document_tokens, 'token')} "
+        f"(the model is {lengths}); memory: {used}",
         err=True,
     )
 
@@ -212,7 +237,3 @@ def _print_json(answers: Iterator[Answer], *, several: bool) -> None:
             print_json(done)
     if not several:
         print_json(done[0])
-
-
-def _notice(sentence: str) -> None:
-    click.echo(f"ropewalk: {sentence}", err=True)

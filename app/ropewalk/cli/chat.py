@@ -40,15 +40,17 @@ def chat_command(
     """
     require_file(model)
     options = first_options(model, run, choice)
-    document = read_sources(files, selection, ProgressReport()) if files else None
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise click.UsageError("chat needs a terminal; in a script use ask", click.get_current_context())
+    if selection is not None and not files:
+        raise click.UsageError(f"--{selection.unit}: of which file?", click.get_current_context())
+    document = read_sources(files, selection, ProgressReport()) if files else None
     with started_engine() as engine:
         session = ReadingSession(
             engine,
             answering.sampling(run.seed),
             beyond=answering.beyond,
-            shelf=SnapshotShelf() if answering.snapshots else None,
+            shelf=(lambda notice: SnapshotShelf(notice=notice)) if answering.snapshots else None,
             system=answering.system,
             draft=answering.draft,
         )

@@ -9,7 +9,9 @@ from collections.abc import Callable, Sequence
 import click
 
 from ropewalk.cli.progress import Measure, ProgressReport
+from ropewalk.cli.standard_streams import tell
 from ropewalk.documents import Document, Selection, SelectionError, Unit, parse_selection, read_documents
+from ropewalk.wording.terminal import without_control
 
 Verb = Callable[..., None]
 
@@ -41,7 +43,9 @@ def read_sources(sources: Sequence[str], selection: Selection | None, progress: 
     Raises:
         DocumentError: one of them cannot be read.
     """
-    label = f"opening {sources[0]}" if len(sources) == 1 else f"opening {len(sources)} sources"
+    label = (
+        f"opening {without_control(sources[0])}" if len(sources) == 1 else f"opening {len(sources)} sources"
+    )
     with progress.step(label, Measure()) as update:
         document = read_documents(
             sources,
@@ -50,7 +54,7 @@ def read_sources(sources: Sequence[str], selection: Selection | None, progress: 
             selection=selection,
         )
     for notice in document.notices:
-        click.echo(f"ropewalk: {notice}", err=True)
+        tell(notice)
     return document
 
 

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 
 from ropewalk.cli.progress import Measure, ProgressReport, Tokens, Update
 from ropewalk.sessions import ReadProgress
+from ropewalk.wording.terminal import without_control
 
 _RESTORING, _READING, _KEEPING = "restoring", "reading", "keeping a snapshot of"
 
@@ -26,7 +27,7 @@ def reading_steps(progress: ProgressReport, name: str) -> Iterator[ReadProgress]
 
 class _Steps:
     def __init__(self, progress: ProgressReport, name: str, stack: ExitStack) -> None:
-        self._progress, self._name, self._stack = progress, name, stack
+        self._progress, self._name, self._stack = progress, without_control(name), stack
         self._current: tuple[str, Update] | None = None
 
     def tokens(self, done: int, total: int) -> None:

@@ -5,8 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
-from ropewalk.engine import Cancelled, Engine, EngineOptions, ModelDescription, PrefillResult
+from ropewalk.engine import (
+    Cancelled,
+    DoesNotFitError,
+    Engine,
+    EngineOptions,
+    ModelDescription,
+    PrefillResult,
+)
+from ropewalk.sessions.fingerprint import ModelFingerprint, model_fingerprint
 from ropewalk.sessions.room import context_for
 from ropewalk.sessions.snapshot_key import SnapshotKey, snapshot_key
 from ropewalk.sessions.snapshot_shelf import BOUNDARY_TOKENS, SnapshotShelf
@@ -19,7 +28,10 @@ _WORTH_RESTORING = 256
 """Tokens that a snapshot must spare."""
 
 _WORTH_KEEPING = 1024
-"""Tokens that must have been computed for a snapshot to be made of them."""
+"""Tokens that a snapshot must spare beyond those that another one does."""
+
+_UNKNOWN = ModelFingerprint("", 0)
+"""Of a model whose snapshots are not asked for."""
 
 
 def _ignore(*_: object) -> None:
@@ -34,11 +46,13 @@ class ReadProgress:
         tokens: tokens of the prompt that are read, and all of them.
         restoring: the share of a snapshot that is back in memory.
         keeping: the share of a snapshot that is on disk.
+        noticed: told in a sentence what could not be kept or used, where a session tells of it.
     """
 
     tokens: Callable[[int, int], None] = _ignore
     restoring: Callable[[float], None] = _ignore
     keeping: Callable[[float], None] = _ignore
+    noticed: Callable[[str], None] = _ignore
 
 
 @dataclass(frozen=True)
@@ -69,6 +83,10 @@ class ReadResult:
 class Reader:
     """Reads prompts into sequence 0 of an engine with a loaded model.
 
+    Factors that depend on the length (a schedule) are those of a fresh reading: what was read with those of a
+    longer text is read again for a shorter one. Where a conversation outgrows its factors, what was read is
+    turned to the next ones, which is not quite what reading it anew would give; no snapshot is made of that.
+
     `cancel` may come from another thread and ends `read` early; so does one that came since `begin`.
     """
 
@@ -82,7 +100,7 @@ class Reader:
         """A reader.
 
         Args:
-            engine: has the model loaded, with these options.
+            engine: has just loaded the model, with these options.
             model: what it is.
             options: how it was loaded.
             shelf: where snapshots are; None to take and make none.
@@ -90,8 +108,19 @@ class Reader:
         self._engine = engine
         self._model = model
         self._options = options
-        self._shelf = shelf
+        # once: another file may be there by the time the next text is read
+        self._fingerprint = _fingerprint(model.path)
+        self._shelf = None if self._fingerprint is None else shelf
+        # the library turns keys to another step of a plan, but not to a file's own long factors
+        self._can_turn = model.plan is not None and not model.native
+        self._in_force = 0  # the step whose factors what is held was read with
+        self._turned = False
         self._cancelled = False
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether `cancel` was called since `begin`."""
+        return self._cancelled
 
     def begin(self) -> None:
         """Forget that something was cancelled: something new begins."""
@@ -105,6 +134,7 @@ class Reader:
         *,
         document_tokens: int = 0,
         title: str = "",
+        reserve: int = 0,
     ) -> ReadResult:
         """Read a prompt, so that an answer can follow.
 
@@ -115,24 +145,30 @@ class Reader:
             document_tokens: how many tokens, from the first, every question on the document begins with: a
                 snapshot is made a few tokens before these end; 0 for none.
             title: what to call the snapshot.
+            reserve: tokens that other prompts of the same document may need in all: each is then read with
+                the factors for so many.
 
         Raises:
             EngineError: the engine fails; the memory does not suffice, for one.
         """
-        self._make_room(len(tokens) + room)
+        needed = len(tokens) + room
+        self._make_room(needed)
+        length = max(needed, reserve)
         start = time.perf_counter()
-        cached, restored = self._begin_with(tokens, len(tokens) + room, progress)
-        boundary = document_tokens - BOUNDARY_TOKENS
+        boundary = min(document_tokens, len(tokens)) - BOUNDARY_TOKENS
+        begun = self._begin_with(tokens, length, boundary, progress)
         keeping = 0.0
-        if self._shelf is not None and boundary - cached >= _WORTH_KEEPING and not self._cancelled:
-            self._prefill(tokens[:boundary], len(tokens) + room, progress, total=len(tokens))
+        if self._is_worth_keeping(boundary, begun):
+            read = self._prefill(tokens[:boundary], length, progress, total=len(tokens))
+            begun = begun.computed_from(read)
             if not self._cancelled:
-                keeping = self._keep(tokens[:boundary], title, len(tokens) + room, progress)
-        if self._cancelled:
-            return ReadResult(len(tokens), cached, restored, time.perf_counter() - start - keeping, True)
-        read = self._prefill(tokens, len(tokens) + room, progress, total=len(tokens))
+                keeping = self._keep(tokens[:boundary], title, length, progress)
+        if not self._cancelled:
+            read = self._prefill(tokens, length, progress, total=len(tokens))
+            if not keeping:
+                begun = begun.computed_from(read)
         seconds = time.perf_counter() - start - keeping
-        return ReadResult(len(tokens), cached, restored, seconds, read.cancelled)
+        return ReadResult(len(tokens), begun.known, begun.restored, seconds, self._cancelled)
 
     def cancel(self) -> None:
         """End reading; safe from any thread."""
@@ -140,52 +176,121 @@ class Reader:
         self._engine.cancel()
 
     def _make_room(self, needed: int) -> None:
-        if context_for(needed) > self._model.n_ctx:
-            spare = context_for(needed + _SPARE_TOKENS)
-            if not self._model.streams:
-                spare = min(spare, context_for(self._model.target_length))
-            self._model = self._engine.resize(max(context_for(needed), spare))
+        """Make the context longer where it is too short, with room to spare where there is memory for it."""
+        if context_for(needed) <= self._model.n_ctx:
+            return
+        spare = context_for(needed + _SPARE_TOKENS)
+        if not self._model.streams:
+            spare = min(spare, context_for(self._model.target_length))
+        spare = max(context_for(needed), spare)
+        try:
+            self._model = self._engine.resize(spare)
+        except DoesNotFitError:
+            if spare == context_for(needed):
+                raise
+            self._model = self._engine.resize(context_for(needed))
 
     def _prefill(
         self, tokens: list[int], length: int, progress: ReadProgress, *, total: int
     ) -> PrefillResult:
         """Compute tokens, with the factors for a text of so many in all."""
-        result = self._engine.prefill(tokens, lambda done, _: progress.tokens(done, total), reserve=length)
+
+        def told(done: int, _: int) -> None:
+            self._cancel_again()
+            progress.tokens(done, total)
+
+        result = self._engine.prefill(tokens, told, reserve=length)
         self._cancelled = self._cancelled or result.cancelled
+        if result.cached_tokens == 0:
+            self._turned = False
         return result
 
-    def _begin_with(self, tokens: list[int], length: int, progress: ReadProgress) -> tuple[int, int]:
-        """Take a snapshot where it spares enough; returns tokens known, and how many of them by it."""
+    def _begin_with(self, tokens: list[int], length: int, boundary: int, progress: ReadProgress) -> _Begun:
+        """Take a snapshot where it spares enough."""
+        step = self._key(length).step
+        if step < self._in_force or (step > self._in_force and not self._can_turn):
+            self._engine.drop_sequence(0)
+            self._in_force, self._turned = step, False
         held = self._engine.reusable(tokens)
-        if self._shelf is None or len(tokens) - held < _WORTH_RESTORING:
-            return held, 0
-        key = self._key(length)
-        snapshot = None if key is None else self._shelf.best(key, tokens, n_ctx=self._model.n_ctx)
-        if snapshot is None or snapshot.common - held < _WORTH_RESTORING or self._cancelled:
-            return held, 0
+        rises = held > 0 and step > self._in_force
+        worth = 0 if rises else held  # what is held would have to be turned
+        snapshot = None
+        if self._shelf is not None and (len(tokens) - worth >= _WORTH_RESTORING or held <= boundary):
+            snapshot = self._shelf.best(self._key(length), tokens, n_ctx=self._model.n_ctx)
+        kept = 0 if snapshot is None else snapshot.common
+        if self._shelf is None or snapshot is None or kept - worth < _WORTH_RESTORING or self._cancelled:
+            self._in_force, self._turned = step, held > 0 and (self._turned or rises)
+            return _Begun(held, 0, kept)
         try:
-            restored = self._shelf.restore(self._engine, snapshot, progress.restoring)
+            restored = self._shelf.restore(self._engine, snapshot, self._share(progress.restoring))
         except Cancelled:
             self._cancelled = True
-            return 0, 0
+            restored = 0
         known = self._engine.reusable(tokens)
-        return known, known if restored else 0
+        self._in_force, self._turned = step, known > 0 and not restored and (self._turned or rises)
+        return _Begun(known, known, kept) if restored else _Begun(known, 0, 0)
+
+    def _is_worth_keeping(self, boundary: int, begun: _Begun) -> bool:
+        """Whether a snapshot is to be made on the way: not where reading is past its end already."""
+        return (
+            self._shelf is not None
+            and begun.known <= boundary
+            and boundary - begun.kept >= _WORTH_KEEPING
+            and not self._turned
+            and not self._cancelled
+        )
 
     def _keep(self, tokens: list[int], title: str, length: int, progress: ReadProgress) -> float:
         """Make a snapshot of what is held; returns the seconds it took."""
         assert self._shelf is not None
         start = time.perf_counter()
-        key = self._key(length)
-        if key is not None:
-            try:
-                self._shelf.put(self._engine, key, title, progress.keeping, tokens=tokens)
-            except Cancelled:
-                self._cancelled = True
+        try:
+            share = self._share(progress.keeping)
+            self._shelf.put(self._engine, self._key(length), title, share, tokens=tokens)
+        except Cancelled:
+            self._cancelled = True
         return time.perf_counter() - start
 
-    def _key(self, length: int) -> SnapshotKey | None:
-        """What snapshots must have been made with; None where the model's file is not there any more."""
-        try:
-            return snapshot_key(self._model, self._options, length)
-        except (GgufError, OSError):
-            return None
+    def _share(self, told: Callable[[float], None]) -> Callable[[float], None]:
+        def tell(share: float) -> None:
+            self._cancel_again()
+            told(share)
+
+        return tell
+
+    def _cancel_again(self) -> None:
+        """For a `cancel` that came before the engine's request."""
+        if self._cancelled:
+            self._engine.cancel()
+
+    def _key(self, length: int) -> SnapshotKey:
+        """What a text of this length is read with."""
+        return snapshot_key(self._model, self._options, length, self._fingerprint or _UNKNOWN)
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """Where reading begins.
+
+    Attributes:
+        known: tokens that need not be computed.
+        restored: how many of them came from a snapshot.
+        kept: tokens that a snapshot has.
+    """
+
+    known: int
+    restored: int
+    kept: int
+
+    def computed_from(self, read: PrefillResult) -> _Begun:
+        """The same, where less could be used after all."""
+        known = min(self.known, read.cached_tokens)
+        return _Begun(known, min(self.restored, known), self.kept)
+
+
+def _fingerprint(model: Path) -> ModelFingerprint | None:
+    """What model it is; None where the file is not there any more."""
+    try:
+        return model_fingerprint(model)
+    except (GgufError, OSError):
+        return None

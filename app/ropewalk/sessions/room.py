@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from ropewalk.documents import Document, fitting_range
+from ropewalk.documents import Document, DocumentError, Selection, fitting_range, parse_selection
+from ropewalk.documents.selection import select
 from ropewalk.engine import ModelDescription
 from ropewalk.wording.quantities import count
 
@@ -12,10 +14,13 @@ _CELLS = 256
 """The library rounds the number of KV cells up to a multiple of this."""
 
 _ANSWER = 512
-"""Tokens left for a conversation where a part of a document, or a target length, is proposed."""
+"""Tokens left for an answer where a part of a document, or a target length, is proposed."""
 
 _MARGIN = 0.97
-"""Of the characters that fit by the document's tokens per character, which vary from page to page."""
+"""Of the characters that fit by the tokens per character so far, which vary from page to page."""
+
+_TRIES = 8
+"""How often a part that turned out too long is made shorter."""
 
 
 class TooLongError(Exception):
@@ -30,11 +35,15 @@ class Asked:
         prompt_tokens: tokens of the whole prompt.
         document_tokens: tokens up to the end of the document; 0 without one.
         document: the document, if there is one.
+        selection: what of its file it is; None for all.
+        counted: the same as `document_tokens` of another document; None where no part is to be proposed.
     """
 
     prompt_tokens: int
     document_tokens: int = 0
     document: Document | None = None
+    selection: Selection | None = None
+    counted: Callable[[Document], int] | None = None
 
 
 def answer_room(asked: Asked, model: ModelDescription, wanted: int, *, beyond: bool = False) -> int:
@@ -91,10 +100,39 @@ def _longer_target(asked: Asked, model: ModelDescription) -> str:
 
 
 def _fitting_part(asked: Asked, model: ModelDescription) -> str:
-    """The option for as much of the document's beginning as fits; "" where that cannot be named."""
-    if asked.document is None:
+    """The option for as much of the document's beginning as fits; "" where that cannot be named.
+
+    What is named was counted: with the question, it leaves room for an answer.
+    """
+    document, counted = asked.document, asked.counted
+    if document is None or counted is None:
         return ""
-    room = model.target_length - _ANSWER
-    characters = int(len(asked.document.text) * _MARGIN * room / asked.document_tokens)
-    fitting = fitting_range(asked.document, characters) if characters > 0 else None
-    return "" if fitting is None else f"--{fitting[0]} {fitting[1]}"
+    question = asked.prompt_tokens - asked.document_tokens
+    room = model.target_length - question - min(_ANSWER, model.target_length // 4)
+    characters, tokens = len(document.text), asked.document_tokens
+    for _ in range(_TRIES):
+        characters = int(characters * _MARGIN * room / tokens)
+        fitting = fitting_range(document, characters) if characters > 0 else None
+        if fitting is None:
+            return ""
+        unit, wanted = fitting[0], _within(fitting[1], asked.selection)
+        try:
+            part = select(document, parse_selection(wanted, unit))
+        except DocumentError:
+            return ""
+        tokens = counted(part)
+        if tokens <= room:
+            return f"--{unit} {wanted}"
+        characters = len(part.text)
+    return ""
+
+
+def _within(beginning: str, selection: Selection | None) -> str:
+    """As much of a selection as `1-LAST` has of it."""
+    if selection is None:
+        return beginning
+    last = int(beginning.rpartition("-")[2])
+    ranges = tuple(
+        (first, last if end is None else min(end, last)) for first, end in selection.ranges if first <= last
+    )
+    return str(Selection(selection.unit, ranges))

@@ -25,6 +25,7 @@ from ropewalk.tui.widgets.notice_line import NoticeLine
 from ropewalk.tui.widgets.transcript import Exchange, Transcript
 from ropewalk.wording.errors import sentence
 from ropewalk.wording.quantities import clock, count, rate
+from ropewalk.wording.terminal import without_control
 
 
 class Activity(Enum):
@@ -53,6 +54,7 @@ class ChatScreen(Screen[None]):
         self._thread = EngineThread(session, self)
         self._activity = Activity.LOADING
         self._reading = ""
+        self._notices: list[str] = []
         self._exchange: Exchange | None = None
 
     def compose(self) -> ComposeResult:
@@ -85,7 +87,7 @@ class ChatScreen(Screen[None]):
         question.focus()
         document = self._opening.document
         if document is None:
-            question.placeholder = "Ask anything; Ctrl+O opens a text file"
+            question.placeholder = "Ask anything; Ctrl+O opens a file"
         else:
             self._read(document.name, lambda: self._thread.read(document))
 
@@ -106,16 +108,22 @@ class ChatScreen(Screen[None]):
             self._read(path.name, lambda: self._thread.open_file(path))
 
     def _read(self, name: str, work: Callable[[], None]) -> None:
-        self._begin(Activity.READING, f"Reading {Path(name).name}", work)
+        self._begin(Activity.READING, f"Reading {without_control(Path(name).name)}", work)
 
     async def on_opened(self, message: messages.Opened) -> None:
         """A document is open: what was said before is about another one."""
         await self.query_one(Transcript).clear()
         name = Path(message.document.name).name
-        self.query_one(ModelHeader).show_document(f"{name}, {count(message.tokens, 'token')}")
+        self.query_one(ModelHeader).show_document(
+            f"{without_control(name)}, {count(message.tokens, 'token')}"
+        )
         self.query_one("#question", Input).placeholder = f"Ask about {name}"
-        if message.document.notices:
-            self.query_one(NoticeLine).say(" ".join(message.document.notices))
+        for notice in message.document.notices:
+            self._notice(notice)
+
+    def on_opening(self, message: messages.Opening) -> None:
+        """Show how much of the file is read from the disk."""
+        self.query_one(ActivityBar).share(message.share, "Opening")
 
     def on_reading(self, message: messages.Reading) -> None:
         """Show how much is read."""
@@ -159,13 +167,13 @@ class ChatScreen(Screen[None]):
 
     def on_noticed(self, message: messages.Noticed) -> None:
         """Say what there is to say."""
-        self._say(message.sentence)
+        self._notice(message.sentence)
 
     async def on_answer_text(self, message: messages.AnswerText) -> None:
         """Show a piece of the answer."""
         self.query_one(ActivityBar).end()
         if self._exchange is not None:
-            await self._exchange.add(message.text)
+            await self._exchange.add(without_control(message.text))
 
     async def on_answer_ended(self, message: messages.AnswerEnded) -> None:
         """Say what the answer took; give the question back where there is none."""
@@ -175,6 +183,8 @@ class ChatScreen(Screen[None]):
             await self._take_question_back()
             self._say("Stopped; what is read is kept, and asking again goes on from there.")
             return
+        if self._notices:
+            self._say("")
         self.query_one(ContextGauge).show_used(message.read.prompt_tokens + answer.tokens)
         how = {"cancelled": " · stopped", "length": " · cut at the longest answer"}.get(answer.reason, "")
         if self._exchange is not None:
@@ -198,7 +208,10 @@ class ChatScreen(Screen[None]):
         self._end()
         if was_answering:
             await self._take_question_back()
-        self._say(sentence(message.error), error=True)
+        if isinstance(message.error, Cancelled):
+            self._say("Stopped.")
+        else:
+            self._say(sentence(message.error), error=True)
 
     def action_stop(self) -> None:
         """Stop reading or answering."""
@@ -210,6 +223,8 @@ class ChatScreen(Screen[None]):
 
     def _begin(self, activity: Activity, label: str, work: Callable[[], None]) -> None:
         self._activity, self._reading = activity, label
+        self._notices.clear()
+        self._session.begin()
         self.query_one(NoticeLine).clear()
         self.query_one(ActivityBar).begin(label)
         self.run_worker(work, thread=True, group="engine", name=activity.value)
@@ -224,5 +239,12 @@ class ChatScreen(Screen[None]):
             self._say(f"Still {self._activity.value}; Esc stops it.")
         return self._activity is Activity.IDLE
 
+    def _notice(self, sentence: str) -> None:
+        """Say something that stays said when the work is done, until something else begins."""
+        self._notices.append(sentence)
+        self._say("")
+
     def _say(self, text: str, *, error: bool = False) -> None:
-        self.query_one(NoticeLine).say(text, error=error)
+        """Say what is to be said now, and what there was to notice on the way."""
+        line = " ".join(filter(None, (text, *self._notices)))
+        self.query_one(NoticeLine).say(without_control(line), error=error)

@@ -8,6 +8,7 @@ from textual.message import Message
 from textual.message_pump import MessagePump
 
 from ropewalk.documents import Document, read_documents
+from ropewalk.engine import Cancelled
 from ropewalk.sessions import ReadingSession, ReadProgress
 from ropewalk.tui import messages
 from ropewalk.tui.opening import Opening
@@ -38,7 +39,7 @@ class EngineThread:
     def open_file(self, path: Path) -> None:
         """Read a file as a document, then have the model read it."""
         try:
-            self._read(read_documents([str(path)]))
+            self._read(read_documents([str(path)], on_progress=self._opening))
         except Exception as error:
             self._post(messages.Failed(error))
 
@@ -59,6 +60,11 @@ class EngineThread:
         except Exception as error:
             self._post(messages.Failed(error))
 
+    def _opening(self, done: int, total: int) -> None:
+        if self._session.cancelled:
+            raise Cancelled("opening the file was stopped")
+        self._post(messages.Opening(done / total if total else 0.0))
+
     def _read(self, document: Document) -> None:
         tokens = self._session.open(document)
         self._post(messages.Opened(document, tokens))
@@ -69,6 +75,7 @@ class EngineThread:
             tokens=lambda done, total: self._post(messages.Reading(done, total)),
             restoring=lambda share: self._post(messages.Restoring(share)),
             keeping=lambda share: self._post(messages.Keeping(share)),
+            noticed=lambda sentence: self._post(messages.Noticed(sentence)),
         )
 
     def _post(self, message: Message) -> None:

@@ -36,6 +36,15 @@ class LoadFailed(Message):
         self.error = error
 
 
+class Opening(Message):
+    """A share of a file, 0 to 1, is read from the disk."""
+
+    def __init__(self, share: float) -> None:
+        """How much."""
+        super().__init__()
+        self.share = share
+
+
 class Opened(Message):
     """A document is opened and about to be read."""
 

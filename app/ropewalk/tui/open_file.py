@@ -22,7 +22,7 @@ class PathSuggester(Suggester):
 
     async def get_suggestion(self, value: str) -> str | None:
         """The first name in alphabetical order that goes on from what is typed."""
-        typed = Path(value).expanduser()
+        typed = _expanded(value)
         directory, start = (typed, "") if value.endswith("/") else (typed.parent, typed.name)
         try:
             names = sorted(entry.name + "/" * entry.is_dir() for entry in directory.iterdir())
@@ -40,10 +40,18 @@ class OpenFileScreen(ModalScreen[Path | None]):
     def compose(self) -> ComposeResult:
         """A label and an input."""
         with Vertical(id="open-file"):
-            yield Label("Text file to read (→ completes, Enter opens, Esc cancels)")
-            yield Input(placeholder="path/to/file.txt", suggester=PathSuggester(), id="open-file-path")
+            yield Label("Text, PDF, EPUB, DOCX, HTML file or folder (→ completes, Enter opens, Esc cancels)")
+            yield Input(placeholder="path/to/file", suggester=PathSuggester(), id="open-file-path")
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Give the path."""
         event.stop()
-        self.dismiss(Path(event.value).expanduser() if event.value.strip() else None)
+        self.dismiss(_expanded(event.value.strip()) if event.value.strip() else None)
+
+
+def _expanded(path: str) -> Path:
+    """A path with the home folder for `~`; as it stands where there is no such person."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)

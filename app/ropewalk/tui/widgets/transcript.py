@@ -8,7 +8,7 @@ from textual.widgets import Markdown, Static
 from textual.widgets.markdown import MarkdownStream
 
 _WELCOME = """\
-Ctrl+O opens a text file, and the model reads it. Then ask about it, as often as you like:
+Ctrl+O opens a file, and the model reads it. Then ask about it, as often as you like:
 what was read once is not read again. Esc stops reading or answering and keeps what is done.
 
 The line below shows how full the context is. L is the length the model was trained on,
