@@ -79,6 +79,21 @@ def run(text: str, properties: str = "", element: str = "t") -> str:
     return f'<w:r><w:rPr>{properties}</w:rPr><w:{element} xml:space="preserve">{text}</w:{element}></w:r>'
 
 
+ROOT = "<m:rad><m:deg/><m:e><m:r><m:t>2x</m:t></m:r></m:e></m:rad>"
+
+
+def math(kind: str, **parts: str) -> str:
+    inner = "".join(f"<m:{name}><m:r><m:t>{text}</m:t></m:r></m:{name}>" for name, text in parts.items())
+    return f"<m:{kind}>{inner}</m:{kind}>"
+
+
+FRACTION = math("f", num="a+b", den="20")
+SUM = (
+    '<m:nary><m:naryPr><m:chr m:val="∑"/></m:naryPr><m:sub><m:r><m:t>i=1</m:t></m:r></m:sub>'
+    f"<m:sup><m:r><m:t>n</m:t></m:r></m:sup><m:e>{math('sSup', e='x', sup='2')}</m:e></m:nary>"
+)
+
+
 @pytest.mark.parametrize(
     ("content", "text"),
     [
@@ -90,8 +105,19 @@ def run(text: str, properties: str = "", element: str = "t") -> str:
         (run("unseen ", "<w:vanish/>") + run("seen ", '<w:vanish w:val="0"/>'), "seen end"),
         ("<w:r><w:t>well</w:t><w:noBreakHyphen/><w:t>known </w:t><w:softHyphen/></w:r>", "well-known end"),
         ("<m:oMath><m:r><m:t>a=b</m:t></m:r></m:oMath>" + run(" "), "a=b end"),
+        (run("10") + run("6", '<w:vertAlign w:val="superscript"/>') + run(" "), "10^6 end"),
+        (run("H") + run("2", '<w:vertAlign w:val="subscript"/>') + run("O "), "H2O end"),
+        (run("10") + run("2", '<w:vertAlign w:val="subscript"/>') + run(" "), "10_2 end"),
+        (run("1") + run("st ", '<w:vertAlign w:val="superscript"/>'), "1st end"),
+        (f"<m:oMath>{FRACTION}</m:oMath>" + run(" "), "(a+b)/20 end"),
+        (f"<m:oMath>{SUM}</m:oMath>" + run(" "), "∑_(i=1)^n x^2 end"),
+        (f"<m:oMath>{ROOT}</m:oMath>" + run(" "), "√2x end"),
+        (f"<m:oMath><m:d><m:e>{FRACTION}</m:e></m:d></m:oMath>" + run(" "), "((a+b)/20) end"),
     ],
-    ids=["tracked", "moved", "link", "control", "field code", "hidden", "hyphens", "formula"],
+    ids=[
+        *("tracked", "moved", "link", "control", "field code", "hidden", "hyphens", "formula"),
+        *("power", "index", "base", "ordinal", "fraction", "sum", "root", "brackets"),
+    ],
 )
 def test_what_is_text_and_what_is_not(content: str, text: str) -> None:
     assert read(docx(paragraph(content, "end"))).text == f"{text}\n"
@@ -134,6 +160,69 @@ def test_headings_are_told_by_their_style_in_any_language_or_by_their_outline() 
     assert read(docx(body, {"word/styles.xml": styles})).text == (
         "## Erstens\n\n## Zweitens\n\n### Drittens\n\nText.\n\n- Punkt.\n\nKeiner.\n"
     )
+
+
+def in_list(text: str, number_id: int, level: int = 0, properties: str = "") -> str:
+    numbered = f'<w:numPr><w:ilvl w:val="{level}"/><w:numId w:val="{number_id}"/></w:numPr>'
+    return paragraph(text, properties=properties + numbered)
+
+
+def list_rules(list_id: int, *levels: str) -> str:
+    rules = "".join(f'<w:lvl w:ilvl="{i}">{level}</w:lvl>' for i, level in enumerate(levels))
+    return f'<w:abstractNum w:abstractNumId="{list_id}">{rules}</w:abstractNum>'
+
+
+def level(kind: str, text: str, start: int = 1, style: str = "") -> str:
+    of_style = f'<w:pStyle w:val="{style}"/>' if style else ""
+    values = f'<w:numFmt w:val="{kind}"/>{of_style}<w:lvlText w:val="{text}"/>'
+    return f'<w:start w:val="{start}"/>{values}'
+
+
+def test_numbers_of_paragraphs_are_those_that_word_shows() -> None:
+    numbering = part(
+        "numbering",
+        list_rules(7, level("decimal", "%1."), level("decimal", "%1.%2"), level("lowerLetter", "(%3)"))
+        + list_rules(8, level("upperRoman", "Article %1", start=4), level("bullet", "o"))
+        + list_rules(9, level("decimalZero", "%1", start=9), level("none", ""))
+        + '<w:num w:numId="1"><w:abstractNumId w:val="7"/></w:num>'
+        '<w:num w:numId="2"><w:abstractNumId w:val="8"/></w:num>'
+        '<w:num w:numId="3"><w:abstractNumId w:val="9"/></w:num>'
+        '<w:num w:numId="4"><w:abstractNumId w:val="7"/>'
+        '<w:lvlOverride w:ilvl="0"><w:startOverride w:val="1"/></w:lvlOverride></w:num>',
+    )
+    items = [
+        *((1, 0, "1."), (1, 1, "1.1"), (1, 1, "1.2"), (1, 2, "(a)"), (1, 2, "(b)"), (1, 0, "2.")),
+        *((1, 1, "2.1"), (1, 2, "(a)"), (2, 0, "Article IV"), (2, 1, "-"), (2, 0, "Article V")),
+        *((3, 0, "09"), (3, 0, "10"), (3, 1, ""), (1, 0, "3."), (4, 0, "1."), (4, 1, "1.1"), (4, 0, "2.")),
+        *((5, 0, "-"), (0, 0, "")),
+    ]
+    body = "".join(in_list(f"text {i}", which, at) for i, (which, at, _) in enumerate(items))
+    lines = [line for line in read(docx(body, {"word/numbering.xml": numbering})).text.split("\n") if line]
+    assert lines == [f"{label} text {i}".strip() for i, (_, _, label) in enumerate(items)]
+
+
+def test_headings_have_their_numbers_by_their_styles() -> None:
+    numbering = part(
+        "numbering",
+        list_rules(0, level("decimal", "%1", style="One"), level("decimal", "%1.%2", style="Two"))
+        + '<w:num w:numId="1"><w:abstractNumId w:val="0"/></w:num>',
+    )
+    styles = part(
+        "styles",
+        "".join(
+            f'<w:style w:styleId="{name}"><w:name w:val="heading {i}"/><w:pPr><w:numPr><w:numId w:val="1"/>'
+            "</w:numPr></w:pPr></w:style>"
+            for i, name in ((1, "One"), (2, "Two"))
+        )
+        + '<w:style w:styleId="Sub"><w:name w:val="Sub"/><w:basedOn w:val="Two"/></w:style>',
+    )
+    body = "".join(
+        paragraph(text, properties=f'<w:pStyle w:val="{style}"/>')
+        for style, text in (("One", "Scope"), ("Two", "Here"), ("One", ""), ("One", "Terms"), ("Sub", "Rope"))
+    )
+    document = read(docx(body, {"word/numbering.xml": numbering, "word/styles.xml": styles}))
+    assert document.text == "# 1 Scope\n\n## 1.1 Here\n\n# 3 Terms\n\n## 3.1 Rope\n"
+    assert document.place(document.text.index("Rope")).section == "3.1 Rope"
 
 
 def test_tables_in_tables_are_cells() -> None:

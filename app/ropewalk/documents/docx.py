@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from lxml import etree
 
 from ropewalk.documents.document import DocumentError, OnProgress, Piece, Reading, Source
+from ropewalk.documents.docx_numbering import Numbering, read_numbering
 from ropewalk.documents.docx_text import Block, Style, blocks, read_styles
 from ropewalk.documents.zip_limits import LimitedZip
 
@@ -50,7 +51,9 @@ def read_docx(source: Source, on_progress: OnProgress) -> Reading:
         on_progress(1, _STEPS)
         folder = posixpath.dirname(document)
         styles = read_styles(_xml(archive, posixpath.join(folder, "styles.xml")))
-        pieces = tuple(_pieces([*blocks(root, styles), *_notes(archive, folder, styles)]))
+        numbering = read_numbering(_xml(archive, posixpath.join(folder, "numbering.xml")))
+        text = [*blocks(root, styles, numbering), *_notes(archive, folder, styles, numbering)]
+        pieces = tuple(_pieces(text))
     if not pieces:
         raise DocumentError(f"{source.name} has no text; name a file with text in it.")
     on_progress(_STEPS, _STEPS)
@@ -75,13 +78,15 @@ def _pieces(document: list[Block]) -> Iterator[Piece]:
         yield Piece("".join(texts), first_line=first_line, section=section)
 
 
-def _notes(archive: LimitedZip, folder: str, styles: dict[str, Style]) -> Iterator[Block]:
+def _notes(
+    archive: LimitedZip, folder: str, styles: dict[str, Style], numbering: Numbering
+) -> Iterator[Block]:
     for file, kind, mark in _NOTES:
         root = _xml(archive, posixpath.join(folder, file))
         for note in () if root is None else root.iter(f"{{*}}{kind}"):
             attributes = {str(key).rpartition("}")[2]: str(value) for key, value in note.attrib.items()}
             if attributes.get("type", "normal") == "normal":
-                text = " ".join(" ".join(block.text.split()) for block in blocks(note, styles))
+                text = " ".join(" ".join(block.text.split()) for block in blocks(note, styles, numbering))
                 if text:
                     yield Block(f"{mark.format(attributes.get('id'))}: {text}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -15,6 +16,7 @@ _BETWEEN = {  # what is put between the parts of an element
     "msubsup": "_^",
     "munderover": "_^",
 }
+_HIGHER_OR_LOWER = re.compile(r"[\^_/]\w*\Z")
 _OF_TEX = ("application/x-tex", "text/x-tex", "latex", "tex")
 
 
@@ -55,7 +57,7 @@ class Formula:
         """All of it: as the file writes it, else put together of its elements."""
         while len(self._open) > 1:
             self.end()
-        return (self._written or "".join(self._open[0].parts)).strip()
+        return (self._written or _side_by_side(self._open[0].parts)).strip()
 
 
 def _line(tag: str, parts: Sequence[str]) -> str:
@@ -65,10 +67,20 @@ def _line(tag: str, parts: Sequence[str]) -> str:
             sign + _grouped(part) for sign, part in zip(between, parts[1:], strict=True)
         )
     if tag == "msqrt":
-        return "√" + _grouped("".join(parts))
+        return "√" + _grouped(_side_by_side(parts))
     if tag == "mroot" and len(parts) == 2:
         return f"{_grouped(parts[0])}^(1/{_grouped(parts[1])})"
-    return {"mtable": "; ", "mtr": ", "}.get(tag, "").join(parts)
+    separator = {"mtable": "; ", "mtr": ", "}.get(tag)
+    return _side_by_side(parts) if separator is None else separator.join(parts)
+
+
+def _side_by_side(parts: Sequence[str]) -> str:
+    """Parts in a row: a power, or a fraction, ends before what stands beside it."""
+    row = ""
+    for i, part in enumerate(parts):
+        stands_apart = i and _HIGHER_OR_LOWER.search(parts[i - 1]) and part[:1].isalnum()
+        row += " " + part if stands_apart else part
+    return row
 
 
 def _grouped(part: str) -> str:

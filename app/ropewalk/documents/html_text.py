@@ -143,9 +143,8 @@ class ShownText:
         if self._formula is not None:
             self._formula.data(text)
             return
-        text = self._raise(
-            text.replace("\r", " ")
-        )  # as a reference, `&#13;`; those of the file are line ends by now
+        # A carriage return was written as a reference, `&#13;`: those of the file are line ends by now.
+        text = self._raise(text.replace("\r", " "))
         first_line = max(1, self.line - text.count("\n"))
         if self._pre:
             self._verbatim(text, first_line)
