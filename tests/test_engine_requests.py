@@ -243,3 +243,14 @@ def test_every_request_without_a_model_says_so(tmp_path: Path) -> None:
         for request in _requests(engine, tmp_path)[1:]:
             with pytest.raises(EngineError, match="no model is loaded: load one first"):
                 request()
+
+
+def test_an_answer_asked_for_before_another_request_was_cancelled_is_not_cancelled(engine: Engine) -> None:
+    """A cancellation is meant for its own request, and what was sent before it."""
+    engine.prefill([5] * 20)
+    generation = engine.generate(10, stop_at_eog=False)
+    engine.prefill([6] * 400, lambda _done, _total: engine.cancel())
+    engine.prefill([5] * 20)
+
+    assert sum(1 for _ in generation) > 0
+    assert generation.result.tokens == 10

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from datetime import date
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TypeVar
 from ropewalk.engine.answer import Generation
 from ropewalk.engine.exchange import Exchange, out_of_turn
 from ropewalk.engine.messages import (
+    UNSENT,
     ApplyTemplate,
     CheckIdentity,
     CopySequence,
@@ -57,7 +59,8 @@ class Engine:
     The context holds `EngineOptions.n_sequences` texts, numbered from 0. Requests are made from one thread at
     a time (others get `EngineBusy`); `cancel` and `close` may be called from any. Where the process dies,
     whoever waits gets `EngineDied`, and so does every later call; where it hangs, `EngineTimeout`. Ctrl-C
-    during a request cancels it and is raised again, with the engine still usable.
+    during a request cancels it and is raised again, with the engine still usable. An engine that is dropped
+    without being closed takes its process with it.
     """
 
     def __init__(self, process: ModelProcess, exchange: Exchange) -> None:
@@ -65,6 +68,7 @@ class Engine:
         self._process = process
         self._exchange = exchange
         self._model: ModelDescription | None = None
+        weakref.finalize(self, exchange.abandon).atexit = False  # at its own end, closed pipes say the same
 
     @classmethod
     def start(cls, patience: Patience = DEFAULT_PATIENCE) -> Engine:
@@ -78,12 +82,13 @@ class Engine:
             EngineTimeout: it did not come up.
         """
         process = ModelProcess()
+        exchange: Exchange | None = None
         try:
             exchange = Exchange(process, patience)
             exchange.await_hello()
         except BaseException:
             process.kill("was not needed any more")
-            process.close()
+            (exchange or process).close()
             raise
         return cls(process, exchange)
 
@@ -116,7 +121,7 @@ class Engine:
         """
         self._model = None
         self._process.rpc_servers = options.rpc_servers
-        request = Load(self._exchange.next_id(), model.absolute(), options)
+        request = Load(UNSENT, model.absolute(), options)
         self._model = self._follow(request, Loaded, on_progress).model
         return self._model
 
@@ -126,7 +131,7 @@ class Engine:
         Raises:
             DoesNotFitError: not enough memory; the context is as it was.
         """
-        self._model = self._exchange.ask(Resize(self._exchange.next_id(), n_ctx), Loaded).model
+        self._model = self._exchange.ask(Resize(UNSENT, n_ctx), Loaded).model
         return self._model
 
     def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = False) -> list[int]:
@@ -137,7 +142,7 @@ class Engine:
             add_special: put the start (and end) token where the model wants one.
             parse_special: read `<|im_end|>` and the like as the control tokens they spell.
         """
-        request = Tokenize(self._exchange.next_id(), text, add_special, parse_special)
+        request = Tokenize(UNSENT, text, add_special, parse_special)
         return list(self._exchange.ask(request, Tokens).tokens)
 
     def detokenize(self, tokens: Sequence[int]) -> str:
@@ -146,7 +151,7 @@ class Engine:
         Raises:
             EngineError: one is no token of the model.
         """
-        return self._exchange.ask(Detokenize(self._exchange.next_id(), tuple(tokens)), Text).text
+        return self._exchange.ask(Detokenize(UNSENT, tuple(tokens)), Text).text
 
     def apply_template(self, messages: Sequence[tuple[str, str]], today: date | None = None) -> str | None:
         """The prompt that the model's chat template makes of (role, content) messages.
@@ -166,14 +171,14 @@ class Engine:
             Cancelled: by `cancel`.
         """
         given = tuple((role, content) for role, content in messages)
-        return self._exchange.ask(ApplyTemplate(self._exchange.next_id(), given, today), Templated).text
+        return self._exchange.ask(ApplyTemplate(UNSENT, given, today), Templated).text
 
     def reusable(self, tokens: Sequence[int], *, sequence: int = 0) -> int:
         """How many of these tokens a `prefill` would keep, by what the sequence holds and can go back to.
 
         The last token never counts: its logits are needed. Under windows of several sizes it may keep more.
         """
-        request = CountReusable(self._exchange.next_id(), tuple(tokens), sequence)
+        request = CountReusable(UNSENT, tuple(tokens), sequence)
         return self._exchange.ask(request, TokensHeld).count
 
     def prefill(
@@ -201,7 +206,7 @@ class Engine:
             PromptTooLong: they do not fit into the context, beside the other sequences.
             EngineError: there are none, or one is no token of the model.
         """
-        request = Prefill(self._exchange.next_id(), tuple(tokens), sequence, reserve)
+        request = Prefill(UNSENT, tuple(tokens), sequence, reserve)
         with closing(self._exchange.stream(request)) as events:
             for event in events:
                 if isinstance(event, PrefillProgress) and on_progress is not None:
@@ -228,10 +233,8 @@ class Engine:
             sequence: whose prompt.
             draft: most tokens computed ahead at once, copied from the text; 0 for none, None for the default.
         """
-        request = Generate(
-            self._exchange.next_id(), max_tokens, sampling, stop_at_eog, draft=draft, sequence=sequence
-        )
-        return Generation(self._exchange.stream(request))
+        request = Generate(UNSENT, max_tokens, sampling, stop_at_eog, draft=draft, sequence=sequence)
+        return Generation(self._events_of(request))
 
     def copy_sequence(self, source: int, target: int) -> int:
         """Makes a sequence hold what another one does; what it held before is forgotten.
@@ -241,11 +244,11 @@ class Engine:
         Returns:
             The tokens that the target holds then.
         """
-        return self._exchange.ask(CopySequence(self._exchange.next_id(), source, target), TokensHeld).count
+        return self._exchange.ask(CopySequence(UNSENT, source, target), TokensHeld).count
 
     def drop_sequence(self, sequence: int) -> None:
         """Forgets what a sequence holds."""
-        self._exchange.ask(DropSequence(self._exchange.next_id(), sequence), TokensHeld)
+        self._exchange.ask(DropSequence(UNSENT, sequence), TokensHeld)
 
     def save_state(
         self, path: Path, on_progress: ShareProgress | None = None, *, sequence: int = 0
@@ -268,7 +271,7 @@ class Engine:
             Cancelled: by `cancel`; likewise.
             EngineError: the sequence is empty.
         """
-        request = SaveState(self._exchange.next_id(), path.absolute(), sequence)
+        request = SaveState(UNSENT, path.absolute(), sequence)
         return self._follow(request, StateSaved, on_progress).saved
 
     def restore_state(
@@ -290,12 +293,12 @@ class Engine:
             PromptTooLong: the context has no room for it; likewise.
             Cancelled: by `cancel`; likewise.
         """
-        request = RestoreState(self._exchange.next_id(), path.absolute(), saved, sequence)
+        request = RestoreState(UNSENT, path.absolute(), saved, sequence)
         return self._follow(request, TokensHeld, on_progress).count
 
     def memory(self) -> MemoryUse:
         """What the process takes, by device."""
-        return self._exchange.ask(MeasureMemory(self._exchange.next_id()), MemoryMeasured).use
+        return self._exchange.ask(MeasureMemory(UNSENT), MemoryMeasured).use
 
     def check_identity(self, tokens: Sequence[int]) -> IdentityResult:
         """Compares all logits of a text under the file's plan with those under none; empties the context.
@@ -305,7 +308,7 @@ class Engine:
             Cancelled: by `cancel`.
             EngineError: the model has no plan, or a native one.
         """
-        request = CheckIdentity(self._exchange.next_id(), tuple(tokens))
+        request = CheckIdentity(UNSENT, tuple(tokens))
         return self._exchange.ask(request, IdentityChecked).result
 
     def cancel(self) -> None:
@@ -325,6 +328,10 @@ class Engine:
     ) -> None:
         """Closes it."""
         self.close()
+
+    def _events_of(self, request: Request) -> Generator[Event, None, None]:
+        """The events of a request; who holds these holds the engine."""
+        yield from self._exchange.stream(request)
 
     def _follow(self, request: Request, answer: type[Answer], on_progress: ShareProgress | None) -> Answer:
         """The final event of a request that tells which share of it is done."""

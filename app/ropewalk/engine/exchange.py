@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import threading
 from collections.abc import Generator
@@ -23,6 +24,7 @@ from ropewalk.engine.errors import (
     StateRefused,
 )
 from ropewalk.engine.messages import (
+    UNSENT,
     Cancel,
     Event,
     Failed,
@@ -69,10 +71,6 @@ class Exchange:
         self._current: int | None = None
         self._closed = False
 
-    def next_id(self) -> int:
-        """A number for a request."""
-        return next(self._ids)
-
     def await_hello(self) -> None:
         """Waits until the process has come up.
 
@@ -101,18 +99,22 @@ class Exchange:
     def stream(self, request: Request) -> Generator[Event, None, None]:
         """Sends a request and yields its events to the final one; cancels it where the caller stops before.
 
+        Args:
+            request: `UNSENT`; it gets its number when it is sent, so that numbers rise in that order.
+
         Raises:
             EngineError: what the process reports, as the error it stands for.
         """
         if not self._idle.acquire(blocking=False):
             raise EngineBusy("the engine is at work: wait for the other request, or cancel it")
+        number, thread, finished = next(self._ids), threading.get_ident(), False
         try:
-            self._current = request.id
-            self._connection.send(request)
-            finished = False
             try:
+                self._current = number
+                self._connection.send(dataclasses.replace(request, id=number))
                 while not finished:
-                    event = self._next_event(request.id)
+                    thread = threading.get_ident()
+                    event = self._next_event(number)
                     finished = event.final
                     if isinstance(event, Failed):
                         raise _error(event)
@@ -122,7 +124,7 @@ class Exchange:
                 raise
             finally:
                 if not finished:
-                    self._settle(request.id)
+                    self._settle(number, may_wait=threading.get_ident() == thread)
         finally:
             self._current = None
             self._idle.release()
@@ -137,9 +139,18 @@ class Exchange:
         """Ends the process, whatever it does; harmless when repeated."""
         if not self._closed:
             self._closed = True
-            self._connection.send(Shutdown(self.next_id()))
-            self._connection.close()
+            self._say_goodbye()
             self._process.close()
+
+    def abandon(self) -> None:
+        """Lets the process end by itself, without waiting for it: nobody wants it any more."""
+        if not self._closed:
+            self._closed = True
+            self._say_goodbye()
+
+    def _say_goodbye(self) -> None:
+        self._connection.send(Shutdown(UNSENT))
+        self._connection.close()
 
     def _next_event(self, request_id: int) -> Event:
         """The next event of a request; what an abandoned one left behind is dropped."""
@@ -158,12 +169,18 @@ class Exchange:
             if event.id == request_id:
                 return event
 
-    def _settle(self, request_id: int) -> None:
-        """Cancels a request that nobody waits for any more, and waits until it has ended."""
+    def _settle(self, request_id: int, *, may_wait: bool) -> None:
+        """Cancels a request that nobody waits for any more, and waits until it has ended.
+
+        Where garbage is collected in another thread, that may be one of those which carry the messages: it
+        must not wait for them. The next request waits in the process then.
+        """
         watch, waited = Watch(self._patience, self._connection.signs), 0.0
         try:
             self._connection.send(Cancel(request_id))
-            while not self._connection.wait_until_finished(request_id, self._patience.slice_seconds):
+            while may_wait and not self._connection.wait_until_finished(
+                request_id, self._patience.slice_seconds
+            ):
                 waited += self._patience.slice_seconds
                 reason = watch.waited(self._connection.signs)
                 if reason or waited >= _SETTLE_SECONDS:

@@ -28,6 +28,9 @@ from ropewalk.engine.sampling import SamplingOptions
 PROTOCOL = 2
 """Raised whenever a message changes; both sides must agree."""
 
+UNSENT = 0
+"""The id of a request before it is sent."""
+
 FailureKind = Literal[
     "model",
     "not_patched",

@@ -91,7 +91,7 @@ class ModelProcess:
             self._popen.wait(_REAP_SECONDS)
         except subprocess.TimeoutExpired:
             self.kill("closed its output and hung")
-            self._wait_after_kill()
+            self._wait_for_end()
         self._log_reader.join(_REAP_SECONDS)
         code, log = self._popen.returncode, tuple(self._log)
         if any(_LOST_RPC_SERVER in line for line in log):
@@ -115,19 +115,20 @@ class ModelProcess:
             except BaseException:  # Ctrl-C while waiting
                 self._popen.kill()
                 raise
-        self._wait_after_kill()
+        self._wait_for_end()
         self._log_reader.join(_REAP_SECONDS)
 
-    def _wait_after_kill(self) -> None:
-        """Waits for what cannot resist, but for a while only: a driver or a lost disk may hold it."""
+    def _wait_for_end(self) -> None:
+        """Waits for what is to end at once, but for a while only: a driver or a lost disk may hold it."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._popen.wait(_REAP_SECONDS)
 
     def _read_log(self) -> None:
         assert self._popen.stderr is not None
-        with self._popen.stderr as stream:
-            for line in io.BufferedReader(cast(io.RawIOBase, stream)):
+        with io.BufferedReader(cast(io.RawIOBase, self._popen.stderr)) as lines:
+            for line in lines:
                 self._log.append(line.decode("utf-8", "replace").rstrip())
+        self._wait_for_end()  # else one that is abandoned stays as a zombie
 
 
 def _end(code: int) -> str:
