@@ -155,6 +155,15 @@ def test_pages_of_pictures_are_named_and_blank_ones_are_not() -> None:
     assert "ocrmypdf" in notice
 
 
+def test_fonts_that_do_not_say_which_letters_they_show_are_told() -> None:
+    document = read(pdf([page(["Good."]), page(["\x10\x11\x12 \x13\x14"])]))
+    assert document.text == "Good.\n\ufffd\ufffd\ufffd \ufffd\ufffd\n"
+    (notice,) = document.notices
+    assert "1 of 2 pages do not say which letters they show (page 2)" in notice
+    assert "ocrmypdf --force-ocr" in notice
+    assert clean_pages(["one \x01 bullet in a long line"]) == ("one \ufffd bullet in a long line",)
+
+
 def test_a_scanned_book_is_refused_with_the_remedy() -> None:
     with pytest.raises(
         DocumentError, match=r"^book\.pdf has 2 pages but no text.*ocrmypdf book\.pdf"

@@ -7,7 +7,7 @@ are filled in. `pdf_text.py` says what is done with what comes out. The numbers 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ropewalk.documents import pdf_child
@@ -20,12 +20,13 @@ from ropewalk.documents.pdf_process import (
     Refused,
     answers,
 )
-from ropewalk.documents.pdf_text import clean_pages
+from ropewalk.documents.pdf_text import clean_pages, share_unknown
 from ropewalk.wording.quantities import count, ranges
 
 _BEFORE = b"\xef\xbb\xbf \t\r\n\f\0"  # what some programs put before a PDF; the ending tells stranger ones
 _HEAD_BYTES = 1024
 _NAMED_RANGES = 8
+_MAX_SHARE_UNKNOWN = 0.05
 
 _REFUSALS = {
     pdf_child.PASSWORD: "{name} is encrypted: save a copy without the password first "
@@ -65,7 +66,10 @@ def read_pdf(source: Source, on_progress: OnProgress) -> Reading:
             else f"{name} has {count(len(pages), 'page')}, all of them blank; name a file with text in it."
         )
     pieces = tuple(Piece(text + "\n", page=number) for number, text in enumerate(texts, 1) if text)
-    return Reading(pieces, _notices(name, without_text, len(pages)))
+    garbled = tuple(
+        number for number, text in enumerate(texts, 1) if share_unknown(text) > _MAX_SHARE_UNKNOWN
+    )
+    return Reading(pieces, tuple(_notices(name, without_text, garbled, len(pages))))
 
 
 def _pages(source: Path | bytes, name: str, on_progress: OnProgress) -> list[Page]:
@@ -92,12 +96,22 @@ def _pages(source: Path | bytes, name: str, on_progress: OnProgress) -> list[Pag
     return pages
 
 
-def _notices(name: str, without_text: Sequence[int], n_pages: int) -> tuple[str, ...]:
-    if not without_text:
-        return ()
-    named = ranges(tuple(without_text)).split(", ")
+def _notices(name: str, without_text: Sequence[int], garbled: Sequence[int], n_pages: int) -> Iterator[str]:
+    of = f"of {count(n_pages, 'page')}"
+    if without_text:
+        yield (
+            f"{name}: {len(without_text):,} {of} have no text and are left out, perhaps scans "
+            f"({_named(without_text)}); ocrmypdf adds what it recognizes."
+        )
+    if garbled:
+        yield (
+            f"{name}: the fonts of {len(garbled):,} {of} do not say which letters they show "
+            f"({_named(garbled)}), so that text is missing or wrong there; ocrmypdf --force-ocr mends it."
+        )
+
+
+def _named(pages: Sequence[int]) -> str:
+    """`pages 2, 4-5`."""
+    named = ranges(tuple(pages)).split(", ")
     which = ", ".join(named[:_NAMED_RANGES]) + (", ..." if len(named) > _NAMED_RANGES else "")
-    return (
-        f"{name}: {len(without_text):,} of {count(n_pages, 'page')} have no text and are left out, perhaps "
-        f"scans (page{'s' * (len(without_text) > 1)} {which}); ocrmypdf adds what it recognizes.",
-    )
+    return f"page{'s' * (len(pages) > 1)} {which}"

@@ -1,7 +1,8 @@
 r"""PDFium's text of PDF pages, made good to read and to look things up in.
 
 What is changed, and nothing else: `\r\n` becomes `\n`, and lines lose the spaces at their ends; ligatures
-become their letters, the many kinds of spaces one, and characters that nobody sees go; letters that were put
+become their letters, the many kinds of spaces one, and characters that nobody sees go; what a font does not
+tell the letter of is `\ufffd`; letters that were put
 together of a base and an accent become one (NFC). The order of the lines is PDFium's, headers and footers
 stay where they are.
 
@@ -22,10 +23,17 @@ from collections.abc import Iterable
 _BREAK = "\x02"  # PDFium's for a hyphen at a line's end, with the line end gone
 _LIGATURES = dict(zip(range(0xFB00, 0xFB07), ("ff", "fi", "fl", "ffi", "ffl", "st", "st"), strict=True))
 _SPACES = "\t\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f"
-_UNSEEN = [*range(9), *range(11, 32), *range(127, 160), 0x200B, 0x2060, 0xFEFF, 0xFFFE, 0xFFFF]
+_UNSEEN = [0, 11, 12, 13, *range(127, 160), 0x200B, 0x2060, 0xFEFF, 0xFFFE, 0xFFFF]
+_UNKNOWN = "\ufffd"
+_NOT_LETTERS = [
+    *range(1, 9),
+    *range(14, 32),
+]  # glyphs' numbers, where a font does not say which letters they are
+_PRIVATE = re.compile("[\ue000-\uf8ff]")  # as well, or bullets
 
 _CLEAN: dict[int, str | None] = {
     **dict.fromkeys(_UNSEEN),
+    **dict.fromkeys(_NOT_LETTERS, _UNKNOWN),
     **_LIGATURES,
     **dict.fromkeys(map(ord, _SPACES), " "),
     ord(_BREAK): _BREAK,
@@ -47,6 +55,11 @@ def clean_pages(pages: Iterable[str]) -> tuple[str, ...]:
         return cleaned
     words = {word for page in cleaned for word in _WORD.findall(_CUT_WORD.sub(" ", page.casefold()))}
     return tuple(_join_cut_words(page, words) for page in cleaned)
+
+
+def share_unknown(page: str) -> float:
+    """Which share of a clean page's characters are no letters, as its fonts do not say which they are."""
+    return (page.count(_UNKNOWN) + len(_PRIVATE.findall(page))) / max(1, len(page))
 
 
 def _clean(page: str) -> str:

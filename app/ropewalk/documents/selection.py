@@ -95,7 +95,8 @@ def select(document: Document, selection: Selection) -> Document:
     """
     if not _is_one_file(document):
         raise DocumentError(
-            f"{selection.unit.capitalize()} are taken from one file: {document.name} is several."
+            f"{selection.unit.capitalize()} are taken from one file, and {document.name} is several: "
+            "name the one by itself."
         )
     runs = list(_runs(document, selection.unit))
     kept = [run for run in runs if run.number in selection]
