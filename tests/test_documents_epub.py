@@ -87,6 +87,12 @@ def test_chapters_that_are_missing_are_counted() -> None:
     document = read(epub({"a.xhtml": ONE}, spine=["a.xhtml", "lost.xhtml", "../../../etc/passwd"]))
     assert document.text.startswith("# Loomings")
     assert document.notices == ("book.epub: 2 of its 3 chapters are not in the file.",)
+    package = (
+        '<package xmlns="http://www.idpf.org/2007/opf"><manifest><item id="a" href="a.xhtml"/></manifest>'
+        '<spine><itemref idref="a"/><itemref idref="unlisted"/></spine></package>'
+    )
+    document = read(epub({"a.xhtml": ONE}, extra={"OEBPS/book.opf": package}))
+    assert document.notices == ("book.epub: 1 of its 2 chapters are not in the file.",)
 
 
 def test_entities_do_not_reach_outside_of_the_file(tmp_path: Path) -> None:

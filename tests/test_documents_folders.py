@@ -354,8 +354,18 @@ def test_names_that_are_not_utf8(repository: Path, with_git: bool, request: pyte
 
 
 def test_trees_without_end_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source_tree, "MAX_FILES", 10)
-    write(tmp_path, {f"{i}/{i}.txt": "x" for i in range(11)})
+    monkeypatch.setattr(ignore_rules, "MAX_FILES", 10)
+    write(tmp_path, {f"{i}/{i}.txt": "x" for i in range(40)})
+    entries = 0
+
+    def count(_done: int, _total: int) -> None:
+        nonlocal entries
+        entries += 1
+
+    with pytest.raises(DocumentError, match=r"holds more than 10 files; name a folder in it"):
+        read_documents([str(tmp_path)], on_progress=count)
+    assert entries < 40 + 20  # the folders, and files until there were too many
+    git(tmp_path, "init", "-q")
     with pytest.raises(DocumentError, match=r"holds more than 10 files; name a folder in it"):
         read_documents([str(tmp_path)])
 

@@ -50,10 +50,10 @@ def read_epub(source: Source, on_progress: OnProgress) -> Reading:
     """
     with LimitedZip(source, "an EPUB") as archive:
         package = read_package(archive, source.name)
-        missing = sum(chapter not in archive for chapter in package.chapters)
+        missing = sum(chapter not in archive for chapter in package.chapters) + package.n_unlisted
         pieces = tuple(_pieces(archive, package, source.name, on_progress))
-    n_chapters = len(package.chapters)
-    on_progress(n_chapters, max(1, n_chapters))
+    n_chapters = len(package.chapters) + package.n_unlisted
+    on_progress(len(package.chapters), max(1, len(package.chapters)))
     if not pieces:
         raise DocumentError(_without_text(source.name, n_chapters, missing))
     return Reading(pieces, _notices(source.name, n_chapters, missing))

@@ -25,10 +25,12 @@ class Package:
     Attributes:
         chapters: the names of the files that are the book, in reading order.
         titles: what the table of contents calls them.
+        n_unlisted: how many more the reading order has, of which nothing says what file they are.
     """
 
     chapters: tuple[str, ...]
     titles: dict[str, str]
+    n_unlisted: int = 0
 
 
 def read_package(archive: LimitedZip, name: str) -> Package:
@@ -45,14 +47,15 @@ def read_package(archive: LimitedZip, name: str) -> Package:
         raise archive.damaged()
     folder = posixpath.dirname(package_name)
     items = {item.get("id"): item for item in elements(root, "item")}
-    spine = [items[ref.get("idref")] for ref in elements(root, "itemref") if ref.get("idref") in items]
+    order = [ref.get("idref") for ref in elements(root, "itemref")]
+    spine = [items[name] for name in order if name in items]
     chapters = tuple(
         entry_name(folder, item.get("href", ""), archive)
         for item in spine
         if item.get("media-type", _TEXT_TYPES[0]).lower() in _TEXT_TYPES
     )
     _refuse_protected(archive, chapters, name)
-    return Package(chapters, _titles(archive, folder, items.values()))
+    return Package(chapters, _titles(archive, folder, items.values()), len(order) - len(spine))
 
 
 def parse_xml(data: bytes) -> etree._Element | None:

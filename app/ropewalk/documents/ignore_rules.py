@@ -20,10 +20,17 @@ from dulwich.repo import Repo
 VERSION_CONTROL = frozenset((".git", ".hg", ".svn", ".bzr", ".jj", "_darcs", "CVS"))
 """Folders in which versions are kept; never read."""
 
+MAX_FILES = 100_000
+"""Most files of one folder; a header line for each would alone be too long for any model."""
+
 logging.getLogger("dulwich").addHandler(logging.NullHandler())  # it would write to stderr by itself
 
 _POLL_SECONDS = 0.1
 _NO_FSMONITOR = ("-c", "core.fsmonitor=false")  # a repository may name a program there, which git would run
+
+
+class TooManyFilesError(Exception):
+    """A folder that is walked through holds more than `MAX_FILES` files; how many more was not looked at."""
 
 
 @dataclass
@@ -50,6 +57,9 @@ def files_that_count(folder: Path, on_entry: Callable[[], None]) -> Found:
     Args:
         folder: the folder.
         on_entry: called for each entry, and while git works; an error that it raises ends it.
+
+    Raises:
+        TooManyFilesError: they are more than `MAX_FILES`, and git does not list them.
     """
     found = _by_git(folder, on_entry)
     return found if found is not None else _by_dulwich(folder, on_entry)
@@ -117,7 +127,11 @@ def _by_dulwich(folder: Path, on_entry: Callable[[], None]) -> Found:
         above = None
     rules = above or _Rules(IgnoreFilterManager(str(folder), [], False), "", frozenset())
     found = Found(is_repository=above is not None)
-    found.files = sorted(_walk(folder, rules, found.unreadable, on_entry))
+    for name in _walk(folder, rules, found.unreadable, on_entry):
+        found.files.append(name)
+        if len(found.files) > MAX_FILES:
+            raise TooManyFilesError
+    found.files.sort()
     return found
 
 

@@ -8,13 +8,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ropewalk.documents import ignore_rules
 from ropewalk.documents.document import DocumentError
 from ropewalk.documents.files import shown_name
-from ropewalk.documents.ignore_rules import VERSION_CONTROL, files_that_count, keeps_versions
+from ropewalk.documents.ignore_rules import (
+    VERSION_CONTROL,
+    TooManyFilesError,
+    files_that_count,
+    keeps_versions,
+)
 from ropewalk.wording.quantities import count
-
-MAX_FILES = 100_000
-"""Most files of one folder; a header line for each would alone be too long for any model."""
 
 _MOST_NAMED = 3
 
@@ -77,7 +80,10 @@ def list_tree(folder: str, on_entry: Callable[[], None]) -> Tree:
     pending = [""]
     while pending:
         inside = pending.pop()
-        found = files_that_count(Path(folder, inside), on_entry)
+        try:
+            found = files_that_count(Path(folder, inside), on_entry)
+        except TooManyFilesError:
+            raise _too_many(folder) from None
         repository = found.is_repository if repository is None else repository
         unreadable += [_named(folder, inside + name) for name in found.unreadable]
         for relative in found.files:
@@ -102,11 +108,8 @@ def list_tree(folder: str, on_entry: Callable[[], None]) -> Tree:
                 links.append(name)
             else:
                 pipes.append(name)
-            if len(files) > MAX_FILES:
-                raise DocumentError(
-                    f"{shown_name(folder)} holds more than {count(MAX_FILES, 'file')}; "
-                    "name a folder in it, or files."
-                )
+            if len(files) > ignore_rules.MAX_FILES:
+                raise _too_many(folder)
     if not files and unreadable:
         raise DocumentError(f"{unreadable[0]} cannot be listed; check its permissions (ls -ld).")
     files.sort(key=lambda file: [os.fsencode(name) for name in file.path.parts])
@@ -116,6 +119,13 @@ def list_tree(folder: str, on_entry: Callable[[], None]) -> Tree:
         _left_out(shown_name(folder), unreadable, "folder", "check the permissions (ls -ld)"),
     ]
     return Tree(tuple(files), tuple(filter(None, notices)), bool(repository))
+
+
+def _too_many(folder: str) -> DocumentError:
+    return DocumentError(
+        f"{shown_name(folder)} holds more than {count(ignore_rules.MAX_FILES, 'file')}; "
+        "name a folder in it, or files."
+    )
 
 
 def _named(folder: str, relative: str) -> str:
