@@ -234,6 +234,15 @@ def test_vowel_signs_count_and_points_do_not(quoted: str, text: str, found: bool
     assert (one(f'"{quoted}"', Document.of_text("a.txt", text)).place is not None) == found
 
 
+@pytest.mark.parametrize("quoted", ["10⁶ ropes of hemp", "10^6 ropes of hemp"])
+@pytest.mark.parametrize("text", ["10^6 ropes of hemp", "106 ropes of hemp"])
+def test_powers_are_found_however_they_are_written(quoted: str, text: str) -> None:
+    quotation = one(f'"{quoted}"', Document.of_text("a.txt", text))
+    assert quotation.offset == 0
+    assert quotation.exact is (quoted == text)
+    assert one(f'"{quoted}"', Document.of_text("a.txt", text.replace("6", "7"))).place is None
+
+
 def test_letters_put_together_otherwise_are_the_same() -> None:
     document = Document.of_text("d", "Un cafe\u0301 très serré, e\ufb03cace.")
     assert source(one('"un café très serré, efficace"', document), document).startswith("Un cafe\u0301")

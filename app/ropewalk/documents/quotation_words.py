@@ -1,10 +1,11 @@
 r"""Texts as words, so that a passage is found however its lines break and its marks are set.
 
 A word is a run of letters and digits, in small letters and without its hyphens, also where it breaks at one
-at a line's end: `Docu-\nment` is `document`, `well-known` is `wellknown`. Vowel signs are letters; the points
-that Hebrew and Arabic are written with at times are not. Each character is a word of its own in scripts that
-put no spaces between words, and so are the signs that change what numbers mean. All else
-(quotation marks, dashes, commas, Markdown's stars) is no part of any word.
+at a line's end: `Docu-\nment` is `document`, `well-known` is `wellknown`. Nor has it the mark of a power, as
+PDFs do not tell what is raised: `10⁶`, `10^6` and `106` are one word. Vowel signs are letters; the points that
+Hebrew and Arabic are written with at times are not. Each character is a word of its own in scripts that put
+no spaces between words, and so are the signs that change what numbers mean. All else (quotation marks,
+dashes, commas, Markdown's stars) is no part of any word.
 
 Words become single characters, one for each word of the answer and another for all that are not in it:
 looking a passage up is then `str.find`, and the text of a long book takes a fraction of its size.
@@ -36,10 +37,10 @@ _POINTS = (  # Hebrew, Arabic
     "\u06e7\u06e8\u06ea-\u06ed"
 )
 _WITHIN = f"\u0300-\u036f{_POINTS}\u200b-\u200d\u2060"  # accents on their own, and what nobody sees
-_JOINT = rf"(?:[{_HYPHENS}](?:[ \t]*\n[ \t]*)?|[{_WITHIN}]+)"
+_JOINT = rf"(?:[{_HYPHENS}](?:[ \t]*\n[ \t]*)?|\^|[{_WITHIN}]+)"
 _SIGNS = r"[+=<≤≥≠±×÷$€£¥%§]|(?<!\w)[-−](?=\.?\d)"
 _WORD = re.compile(rf"{_LETTERS}(?:{_JOINT}{_LETTERS})*[{_WITHIN}]*|[^\W_][{_VOWEL_SIGNS}]*|{_SIGNS}")
-_NOT_SPOKEN = re.compile(rf"[\s{_HYPHENS}{_WITHIN}]+")
+_NOT_SPOKEN = re.compile(rf"[\s\^{_HYPHENS}{_WITHIN}]+")
 _IS_UNSPACED = re.compile(rf"(?=[{_UNSPACED}])[^\W_]")
 
 _BLOCK = 1 << 13
@@ -52,7 +53,7 @@ _NOT_IN_DOCUMENT = chr(sys.maxunicode)
 
 def _spoken(word: str) -> str:
     """A word as it is compared."""
-    if word.isascii() and "-" not in word:
+    if word.isascii() and "-" not in word and "^" not in word:
         return word.lower()
     if len(word) == 1:
         return "-" if word == "−" else unicodedata.normalize("NFKC", word).casefold()
