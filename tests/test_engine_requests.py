@@ -14,7 +14,7 @@ import pytest
 from ropewalk.backend import host
 from ropewalk.backend.errors import DecodeError
 from ropewalk.backend.model import Model
-from ropewalk.engine import Engine, EngineDied, EngineError, EngineOptions
+from ropewalk.engine import Engine, EngineDied, EngineError, EngineOptions, ModelLoadError
 from ropewalk.engine.sequence import common_prefix
 from ropewalk.engine.worker import Worker
 from ropewalk_convert.bake import bake
@@ -125,6 +125,18 @@ def test_the_plan_is_part_of_what_a_file_says_without_its_weights(started: Engin
     assert whole.plan is not None
     assert told.plan == whole.plan
     assert (told.train_length, told.target_length, told.native) == (64, 256, whole.native)
+
+
+def test_a_plan_that_cannot_be_read_leaves_no_vocabulary_either(started: Engine, tmp_path: Path) -> None:
+    path = write_tiny_model(
+        tmp_path / "m.gguf", extra_keys=lambda writer: writer.add_uint32("ropewalk.schema", 99)
+    ).path
+
+    for options in (EngineOptions(n_ctx=0, vocabulary_only=True), OPTIONS):
+        with pytest.raises(ModelLoadError, match="99"):
+            started.load(path, options)
+        with pytest.raises(EngineError, match="no model is loaded"):
+            started.tokenize("a")
 
 
 @pytest.mark.usefixtures("patched_library")

@@ -206,23 +206,29 @@ def test_a_name_that_is_taken_is_refused(engine: Engine, tmp_path: Path) -> None
     assert engine.reusable([*DOCUMENT, 5]) == len(DOCUMENT)
 
 
-def test_saving_under_windows_may_be_stopped_while_it_is_read_back(
-    model: Path, plans: dict[str, ContextPlan | None], tmp_path: Path
+@pytest.mark.parametrize("stopped_at", [0.0, 0.6])
+def test_saving_under_windows_is_stopped_without_losing_what_was_read(
+    model: Path, plans: dict[str, ContextPlan | None], tmp_path: Path, stopped_at: float
 ) -> None:
+    """From where the text is read back from the file on, saving goes to its end."""
     stopping = [False]
     worker = Worker(lambda: stopping[0])
     worker.load(model, dataclasses.replace(OPTIONS, plan=plans["windows"]), nothing)
     worker.prefill(DOCUMENT, nothing, 0)
 
     def stop(share: float) -> None:
-        stopping[0] = share > 0.5
+        stopping[0] = stopping[0] or share >= stopped_at
 
-    with pytest.raises(StoppedError, match="was stopped"):
-        worker.save_state(tmp_path / "state", 0, stop)
+    if stopped_at > 0.5:
+        assert worker.save_state(tmp_path / "state", 0, stop).tokens == tuple(DOCUMENT)
+    else:
+        with pytest.raises(StoppedError, match="was stopped"):
+            worker.save_state(tmp_path / "state", 0, stop)
+        assert list(tmp_path.iterdir()) == []
+    assert stopping == [True]
     stopping[0] = False
-    assert list(tmp_path.iterdir()) == []
-    assert worker.reusable([*DOCUMENT, 5], 0) == 0
-    assert not worker.prefill(DOCUMENT, nothing, 0).cancelled
+    assert worker.reusable([*DOCUMENT, 5], 0) == len(DOCUMENT)
+    assert not worker.prefill([*DOCUMENT, 5], nothing, 0).cancelled
     worker._unload()
 
 

@@ -13,25 +13,15 @@ from ropewalk.backend.errors import BackendError, StoppedError
 from ropewalk.backend.library import require_patched
 from ropewalk.backend.model import Model
 from ropewalk.engine.results import IdentityResult
+from ropewalk_plan.plan import ContextPlan
 
 
-def check_identity(
-    model: Model, params: ContextParams, tokens: Sequence[int], should_stop: Callable[[], bool]
-) -> IdentityResult:
-    """Computes every token's logits in two contexts one after the other: under the plan, under none.
-
-    The first run's logits are kept in memory: tokens * vocabulary * 4 bytes.
-
-    Args:
-        model: has a plan that is not native; it has the same one afterwards.
-        params: as for the contexts it is otherwise used with.
-        tokens: at most the plan's train length, if they are expected to agree.
-        should_stop: whether to give up.
+def comparable_plan(model: Model, tokens: Sequence[int]) -> ContextPlan:
+    """The plan that `check_identity` would compare with none.
 
     Raises:
         LibraryNotPatchedError: the library is a stock build.
-        BackendError: there is no plan, or a native one, or there are no tokens.
-        StoppedError: it was stopped.
+        BackendError: there is no plan, or a native one; there are no tokens, or one is none of the model's.
     """
     require_patched("Comparing a plan with none")
     stored = model.plan()
@@ -44,6 +34,32 @@ def check_identity(
         )
     if not tokens:
         raise BackendError("there are no tokens to compare: give a text that is not empty")
+    model.vocabulary.require_valid(tokens)
+    return plan
+
+
+def check_identity(
+    model: Model,
+    plan: ContextPlan,
+    params: ContextParams,
+    tokens: Sequence[int],
+    should_stop: Callable[[], bool],
+) -> IdentityResult:
+    """Computes every token's logits in two contexts one after the other: under the plan, under none.
+
+    The first run's logits are kept in memory: tokens * vocabulary * 4 bytes.
+
+    Args:
+        model: has the plan; it has it afterwards, too.
+        plan: its `comparable_plan`.
+        params: as for the contexts it is otherwise used with.
+        tokens: at most the plan's train length, if they are expected to agree.
+        should_stop: whether to give up.
+
+    Raises:
+        StoppedError: it was stopped.
+        BackendError: the library failed.
+    """
     params = dataclasses.replace(params, n_ctx=len(tokens), n_outputs=min(params.n_ubatch, params.n_batch))
     with_plan = _all_logits(model, params, tokens, should_stop)
     model.set_plan(None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from ropewalk.backend.state_file import WrittenState
 from ropewalk.backend.vocabulary_model import VocabularyModel
 from ropewalk.engine.context_options import context_params
 from ropewalk.engine.generation import generate
-from ropewalk.engine.identity import check_identity
+from ropewalk.engine.identity import check_identity, comparable_plan
 from ropewalk.engine.memory_use import memory_use
 from ropewalk.engine.options import EngineOptions
 from ropewalk.engine.placing import check_before_reading, placed_for
@@ -63,8 +64,13 @@ class Worker:
         self._unload()
         if options.vocabulary_only:
             self._vocabulary_model = VocabularyModel.load(path)
+            try:
+                described = _describe(self._vocabulary_model, n_ctx=0, chosen=options.plan)
+            except BaseException:
+                self._unload()
+                raise
             on_progress(1.0)
-            return _describe(self._vocabulary_model, n_ctx=0, chosen=options.plan)
+            return described
 
         def progress(share: float) -> bool:
             on_progress(share)
@@ -90,21 +96,25 @@ class Worker:
 
         What was read stays read, where it fits into the new context, and a copy of it into memory beside it;
         what sequences share takes its room for each of them then. Where as many layers as fit are on the GPU,
-        and fewer fit beside the new context, the weights are loaded again.
+        and fewer fit beside the new context, the weights are loaded again. Where the library fails to make
+        what should fit, the old context is made again, with what was read.
         """
-        model, params = self._loaded()
-        params = dataclasses.replace(params, n_ctx=n_ctx)
+        model, before = self._loaded()
+        params = dataclasses.replace(before, n_ctx=n_ctx)
         with placed_for(model, params, self._options) as target:
             check_memory(target, params, model.held_on)
             held = self._take_out(target, params, model.held_on)
             gpu_layers = target.placed.gpu_layers
         self._drop_context()
-        if gpu_layers != model.placed.gpu_layers:
-            model = self._move(model, params, gpu_layers)
-        self._make_context(model, params)
-        for sequence, taken in held:
-            self._sequences[sequence].put_in(taken)
-        return _describe(model, n_ctx)
+        try:
+            self._make_context(self._placed(model.path, gpu_layers), params)
+        except BaseException:
+            with suppress(BackendError):
+                self._make_context(self._placed(model.path, model.placed.gpu_layers), before)
+                self._put_in(held)
+            raise
+        self._put_in(held)
+        return _describe(self._loaded()[0], n_ctx)
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """Tokens of a text."""
@@ -188,8 +198,8 @@ class Worker:
         written = state_file.write_state(held.context, sequence, path, lambda done: progress(share * done))
         tokens = tuple(held.tokens)
         if goes_on_from_file:
-            try:
-                held.put_in_file(path, tokens, written, lambda done: progress(share + share * done))
+            try:  # this is not stopped half way: what was read would be lost
+                held.put_in_file(path, tokens, written, lambda done: on_progress(share + share * done))
             except BaseException:
                 path.unlink(missing_ok=True)
                 raise
@@ -214,10 +224,10 @@ class Worker:
     def check_identity(self, tokens: Sequence[int]) -> IdentityResult:
         """Compares the plan's logits with those of no plan; the context is empty afterwards."""
         model, params = self._loaded()
-        model.vocabulary.require_valid(tokens)
+        plan = comparable_plan(model, tokens)
         self._drop_context()
         try:
-            return check_identity(model, params, tokens, self._should_stop)
+            return check_identity(model, plan, params, tokens, self._should_stop)
         finally:
             self._make_context(model, params)
 
@@ -257,9 +267,10 @@ class Worker:
             )
         return self._sequences[number]
 
-    def _move(self, model: Model, params: ContextParams, gpu_layers: int) -> Model:
-        """Loads the weights again, with another number of layers on the GPU; this is not stopped half way."""
-        path = model.path
+    def _placed(self, path: Path, gpu_layers: int) -> Model:
+        """The model with so many layers on the GPU; loading it again, if need be, is not stopped half way."""
+        if self._model is not None and self._model.placed.gpu_layers == gpu_layers:
+            return self._model
         self._unload()
 
         def progress(_share: float) -> bool:
@@ -267,7 +278,6 @@ class Worker:
             return True
 
         self._model = _load_weights(path, self._options, gpu_layers, progress)
-        self._params = params
         return self._model
 
     def _take_out(
@@ -290,6 +300,10 @@ class Worker:
         self._sequences = tuple(
             TokenSequence(context, self._should_stop, number) for number in range(params.n_sequences)
         )
+
+    def _put_in(self, held: list[tuple[int, HeldTokens]]) -> None:
+        for sequence, taken in held:
+            self._sequences[sequence].put_in(taken)
 
     def _drop_context(self) -> None:
         if self._sequences:
