@@ -159,8 +159,10 @@ class Reader:
         begun = self._begin_with(tokens, length, boundary, progress)
         keeping = 0.0
         if self._is_worth_keeping(boundary, begun):
-            read = self._prefill(tokens[:boundary], length, progress, total=len(tokens))
-            begun = begun.computed_from(read)
+            # a windowed text that ends there already could not be gone back in, for its last token's logits
+            if begun.known < boundary or self._key(length).rolls_back:
+                read = self._prefill(tokens[:boundary], length, progress, total=len(tokens))
+                begun = begun.computed_from(read)
             if not self._cancelled:
                 keeping = self._keep(tokens[:boundary], title, length, progress)
         if not self._cancelled:
