@@ -201,6 +201,16 @@ def test_numbers_of_paragraphs_are_those_that_word_shows() -> None:
     assert lines == [f"{label} text {i}".strip() for i, (_, _, label) in enumerate(items)]
 
 
+def test_numbers_are_no_flood() -> None:
+    levels = [level("lowerLetter", "%1" * 10_000, start=99_999), level("upperRoman", "%2", start=99_999)]
+    numbering = part(
+        "numbering", list_rules(0, *levels) + '<w:num w:numId="1"><w:abstractNumId w:val="0"/></w:num>'
+    )
+    text = read(docx(in_list("one", 1) + in_list("two", 1, 1), {"word/numbering.xml": numbering})).text
+    assert len(text) < 1000
+    assert text.endswith("99999 two\n")
+
+
 def test_headings_have_their_numbers_by_their_styles() -> None:
     numbering = part(
         "numbering",

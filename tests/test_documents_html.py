@@ -81,6 +81,23 @@ def test_a_page_is_what_it_shows(html: str, text: str) -> None:
         assert shown == text
 
 
+@pytest.mark.parametrize(
+    "html",
+    [
+        "<ul><li>a" * 3000,
+        "<table>" + "<tr><td colspan=1000>a<td>b" * 1000,
+        "<table><tr>" + "<td rowspan=1000 colspan=1000>a" * 100 + "<tr><td>b" * 1000,
+        "<table><tr>" + "<td rowspan=1000>a" * 60 + "<tr><td>b" * 1000,
+    ],
+    ids=["lists", "columns", "both", "rows"],
+)
+def test_no_page_becomes_a_flood(html: str) -> None:
+    text = page(html).text
+    assert len(text) < 25 * len(html)
+    assert text.count("a") == html.count(">a")
+    assert text.count("b") == html.count(">b")
+
+
 LINES = """<!DOCTYPE html>
 <html><head>
 <title>Page</title>

@@ -18,6 +18,8 @@ _ROMAN = (
     *((40, "XL"), (10, "X"), (9, "IX"), (5, "V"), (4, "IV"), (1, "I")),
 )
 _MOST_ROMAN = 5000
+_MOST_LETTERED = 780  # as Word: `zzz...` thirty times
+_LONGEST_TEXT = 100
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def _levels(of: etree._Element) -> Iterator[tuple[int, Level]]:
                 level,
                 Level(
                     value(one, "numFmt") or "decimal",
-                    value(one, "lvlText") or "",
+                    (value(one, "lvlText") or "")[:_LONGEST_TEXT],
                     number(value(one, "start") or "", 1),
                     value(one, "pStyle"),
                 ),
@@ -123,7 +125,7 @@ def _written(count: int, kind: str) -> str:
             letters += letter * (left // worth)
             left %= worth
         return letters.lower() if kind == "lowerRoman" else letters
-    if kind in ("lowerLetter", "upperLetter") and count > 0:  # a to z, then aa, bb
+    if kind in ("lowerLetter", "upperLetter") and 0 < count <= _MOST_LETTERED:  # a to z, then aa, bb
         letters = chr(ord("a") + (count - 1) % 26) * ((count - 1) // 26 + 1)
         return letters if kind == "lowerLetter" else letters.upper()
     if kind == "none":

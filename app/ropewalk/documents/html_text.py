@@ -32,7 +32,9 @@ _CELL_SEPARATOR = " | "
 _SOFT_HYPHEN = "\xad"
 _RAISED = {"sup": "^", "sub": "_"}
 _SIGNS = "+-−"
-_MOST_SPANNED = 1000
+_WIDEST_SPAN = 64  # columns; of what is wider, no page is a table but in name, and may be made to flood
+_LONGEST_SPAN = 1000
+_DEEPEST_INDENT = 20
 
 
 @dataclass
@@ -230,11 +232,10 @@ class ShownText:
                 row.next_column += 1
             self._separators += row.next_column - row.column
             row.column, row.is_empty = row.next_column, False
-            n_columns, n_rows = (
-                min(_MOST_SPANNED, max(1, _whole(attributes.get(name), 1))) for name in ("colspan", "rowspan")
-            )
-            row.next_column += n_columns
-            if n_rows > 1:
+            n_columns = max(1, _whole(attributes.get("colspan"), 1))
+            row.next_column += n_columns if row.column + n_columns <= _WIDEST_SPAN else 1
+            n_rows = min(_LONGEST_SPAN, _whole(attributes.get("rowspan"), 1))
+            if n_rows > 1 and row.next_column <= _WIDEST_SPAN:
                 row.spans |= dict.fromkeys(range(row.column, row.next_column), n_rows)
             if row.has_text:
                 self._breaks = 0
@@ -242,7 +243,7 @@ class ShownText:
         self._space = False
 
     def _item(self, attributes: Mapping[str, str]) -> str:
-        indent = "  " * max(0, len(self._lists) - 1)
+        indent = "  " * min(_DEEPEST_INDENT, max(0, len(self._lists) - 1))
         if not self._lists or self._lists[-1].number is None:
             return f"{indent}- "
         number = _whole(attributes.get("value"), self._lists[-1].number + 1)

@@ -2,8 +2,8 @@ r"""Texts as words, so that a passage is found however its lines break and its m
 
 A word is a run of letters and digits, in small letters and without its hyphens, also where it breaks at one
 at a line's end: `Docu-\nment` is `document`, `well-known` is `wellknown`. Nor has it the mark of a power, as
-PDFs do not tell what is raised: `10⁶`, `10^6` and `106` are one word. Vowel signs are letters; the points that
-Hebrew and Arabic are written with at times are not. Each character is a word of its own in scripts that put
+PDFs do not tell what is raised: `10⁶`, `10^6` and `106` are one word. Vowel signs are letters; the points of
+Hebrew and Arabic are not. Each character is a word of its own in scripts that put
 no spaces between words, and so are the signs that change what numbers mean. All else (quotation marks,
 dashes, commas, Markdown's stars) is no part of any word.
 
