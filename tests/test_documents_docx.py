@@ -162,6 +162,20 @@ def test_headings_are_told_by_their_style_in_any_language_or_by_their_outline() 
     )
 
 
+@pytest.mark.parametrize(
+    ("font", "place", "shown"),
+    [
+        *(("Symbol", "F06D", "μ"), ("Symbol", "F0B3", "≥"), ("Symbol", "00B1", "±"), ("Symbol", "F057", "Ω")),
+        *(("Symbol", "F0AE", "→"), ("Symbol", "F0DE", "⇒"), ("Symbol", "F0E5", "∑"), ("Symbol", "F07A", "ζ")),
+        *(("Wingdings", "F0FC", "✓"), ("Wingdings", "F001", "\ufffd"), ("Other", "F041", "\ufffd")),
+        *(("Arial", "00B5", "µ"), ("Arial", "zz", "\ufffd"), ("Arial", "D800", "\ufffd")),
+    ],
+)
+def test_symbols_are_characters(font: str, place: str, shown: str) -> None:
+    symbol = f'<w:r><w:sym w:font="{font}" w:char="{place}"/></w:r>'
+    assert read(docx(paragraph("10 ", symbol, "m"))).text == f"10 {shown}m\n"
+
+
 def in_list(text: str, number_id: int, level: int = 0, properties: str = "") -> str:
     numbered = f'<w:numPr><w:ilvl w:val="{level}"/><w:numId w:val="{number_id}"/></w:numPr>'
     return paragraph(text, properties=properties + numbered)

@@ -14,6 +14,7 @@ from lxml import etree
 
 from ropewalk.documents.docx_formulas import formula_text
 from ropewalk.documents.docx_numbering import BULLET, Numbering
+from ropewalk.documents.docx_symbols import symbol_text
 from ropewalk.documents.docx_xml import attribute, local, number, value
 
 _SKIPPED = frozenset(
@@ -148,6 +149,8 @@ class _Walk:
                 pieces.append(formula_text(child))
             elif name == "r":
                 pieces.append(_raised(child, self.text(child), "".join(pieces[-1:])[-1:]))
+            elif name == "sym":
+                pieces.append(symbol_text(child))
             elif name == "t":
                 pieces.append(child.text or "")
             elif name in _CHARACTERS:
