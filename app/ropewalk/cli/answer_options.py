@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import click
 
+from ropewalk.cli.argument_text import readable
 from ropewalk.engine import SamplingOptions
 
 Verb = Callable[..., None]
@@ -71,7 +72,15 @@ def answer_options(longest: int) -> Callable[[Verb], Verb]:
             **others: object,
         ) -> None:
             answering = AnswerOptions(
-                max_tokens, beyond, snapshots, draft, system, temperature, top_k, top_p, min_p
+                max_tokens,
+                beyond,
+                snapshots,
+                draft,
+                None if system is None else readable(system),
+                temperature,
+                top_k,
+                top_p,
+                min_p,
             )
             verb(answering=answering, **others)
 

@@ -12,6 +12,7 @@ import click
 
 from ropewalk.cli.answer_options import AnswerOptions, answer_options
 from ropewalk.cli.answers import Answer, answer_json, report_answer
+from ropewalk.cli.argument_text import readable
 from ropewalk.cli.document_options import read_sources, selection_options
 from ropewalk.cli.method_options import MethodChoice, optional_method
 from ropewalk.cli.options import RunOptions, model_options
@@ -43,10 +44,15 @@ from ropewalk.wording.terminal import without_control
 )
 @selection_options
 @click.option(
-    "--raw", is_flag=True, help="Let the model go on from the question's own words, without its template."
+    "--raw",
+    is_flag=True,
+    help="Leave the model's chat template out: it goes on from the question's own words.",
 )
 @click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON object, with counts and times; several: a list."
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print a JSON object with the answer, its quotations, counts and times; of several, a list.",
 )
 @answer_options(longest=512)
 @optional_method
@@ -65,7 +71,8 @@ def ask_command(
 ) -> None:
     """Ask questions about documents, and print the answers as they come.
 
-    A FILE is a text, a PDF, EPUB, DOCX or HTML file, a folder of source files, or - for standard input.
+    MODEL is a GGUF file. A FILE is a text, a PDF, EPUB, DOCX or HTML file, a folder of source files, or -
+    for standard input.
     """
     if not raw and not all(question.strip() for question in questions):
         raise click.UsageError("-q: the question is empty", click.get_current_context())
@@ -73,6 +80,7 @@ def ask_command(
     options = first_options(model, run, choice)
     progress = ProgressReport()
     document = read_sources(files, selection, progress)
+    questions = tuple(map(readable, questions))
     task = _Task(model, options, document, selection, questions, answering, run.seed, raw, as_json, progress)
     with started_engine() as engine:
         with progress.step(f"counting the tokens of {document.name}", Measure()) as update:

@@ -36,7 +36,7 @@ def chat_command(
 ) -> None:
     """Read and question documents in a full-screen terminal application.
 
-    A FILE is a text, a PDF, EPUB, DOCX or HTML file, or a folder of source files.
+    MODEL is a GGUF file. A FILE is a text, a PDF, EPUB, DOCX or HTML file, or a folder of source files.
     """
     require_file(model)
     options = first_options(model, run, choice)

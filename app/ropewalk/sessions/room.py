@@ -19,8 +19,11 @@ _ANSWER = 512
 _MARGIN = 0.97
 """Of the characters that fit by the tokens per character so far, which vary from page to page."""
 
-_TRIES = 8
-"""How often a part that turned out too long is made shorter."""
+_ENOUGH = 0.9
+"""Of the room, that a part is to fill."""
+
+_TRIES = 10
+"""How often a part is counted and made shorter or longer."""
 
 
 class TooLongError(Exception):
@@ -109,22 +112,29 @@ def _fitting_part(asked: Asked, model: ModelDescription) -> str:
         return ""
     question = asked.prompt_tokens - asked.document_tokens
     room = model.target_length - question - min(_ANSWER, model.target_length // 4)
-    characters, tokens = len(document.text), asked.document_tokens
+    best = ""
+    fits, too_long = 0, len(document.text)  # characters
+    wanted = int(too_long * room / asked.document_tokens)
     for _ in range(_TRIES):
-        characters = int(characters * _MARGIN * room / tokens)
-        fitting = fitting_range(document, characters) if characters > 0 else None
+        fitting = fitting_range(document, wanted) if wanted > 0 else None
         if fitting is None:
-            return ""
-        unit, wanted = fitting[0], _within(fitting[1], asked.selection)
+            break
+        unit, ranges = fitting[0], _within(fitting[1], asked.selection)
         try:
-            part = select(document, parse_selection(wanted, unit))
+            part = select(document, parse_selection(ranges, unit))
         except DocumentError:
-            return ""
+            break
         tokens = counted(part)
         if tokens <= room:
-            return f"--{unit} {wanted}"
-        characters = len(part.text)
-    return ""
+            best, fits = f"--{unit} {ranges}", len(part.text)
+        else:
+            too_long = min(too_long, len(part.text))
+        if _ENOUGH * room <= tokens <= room:
+            break
+        wanted = int(_MARGIN * room / tokens * len(part.text))
+        if not fits < wanted < too_long:
+            wanted = (fits + too_long) // 2
+    return best
 
 
 def _within(beginning: str, selection: Selection | None) -> str:
