@@ -105,7 +105,7 @@ def compare(files: dict[str, str], exclude: str, forced: bool, listing: Callable
         assert set(listing(folder)) == listed_by_git(folder)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(trees(st.one_of(SIMPLE, EXOTIC)), rules(SIMPLE), st.booleans())
 def test_the_files_of_a_repository_are_those_that_git_lists(
     files: dict[str, str], exclude: str, forced: bool
@@ -121,7 +121,7 @@ def test_the_files_of_a_repository_are_those_that_git_lists(
     compare({name: text or "#\n" for name, text in files.items()}, exclude, forced, listing)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=25, deadline=None, derandomize=True)
 @given(trees(SIMPLE), rules(SIMPLE), st.booleans())
 def test_without_git_ordinary_rules_are_read_as_git_reads_them(
     files: dict[str, str], exclude: str, forced: bool

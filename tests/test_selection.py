@@ -182,7 +182,7 @@ def test_a_line_of_the_file_may_be_several_of_its_text() -> None:
 
 
 def test_a_long_document_is_selected_from_in_proportion() -> None:
-    document = Document.of_text("t", "a line of it\n" * 300_000)
-    part = select(document, parse_selection("2-299999", "lines"))
-    assert part.place(len(part.text) - 2).line == 299_999
+    document = Document.of_text("t", "a line of it\n" * 100_000)
+    part = select(document, parse_selection("2-99999", "lines"))
+    assert part.place(len(part.text) - 2).line == 99_999
     assert len(part.parts) == 1
