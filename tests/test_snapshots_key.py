@@ -106,6 +106,25 @@ def test_what_was_found_is_remembered_until_a_part_changes(
     assert len(read) == 8
 
 
+def test_a_model_written_over_another_with_its_size_and_time_is_noticed(tmp_path: Path, cache: Path) -> None:
+    """As `cp` onto it and `touch -r` do, the same inode included."""
+    path = write_tiny_model(tmp_path / "model.gguf", seed=0).path
+    other = write_tiny_model(tmp_path / "other.gguf", seed=1).path
+    first = model_fingerprint(path, cache)
+    before = path.stat()
+    with path.open("r+b") as file:
+        file.write(other.read_bytes())
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = path.stat()
+
+    assert (after.st_size, after.st_mtime_ns, after.st_ino) == (
+        before.st_size,
+        before.st_mtime_ns,
+        before.st_ino,
+    )
+    assert model_fingerprint(path, cache) == model_fingerprint(other, cache) != first
+
+
 def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     path = write_tiny_model(tmp_path / "model.gguf").path

@@ -2,8 +2,8 @@
 
 The digest is of the headers (metadata and tensor table) of all parts and of three blocks of every tensor,
 at its beginning, middle and end, so that a model of which only one tensor was changed is another. It does
-not depend on the file's name, place or times. What was found is remembered by those: path, size, time of
-change and inode of every part.
+not depend on the file's name, place or times. What was found is remembered by those: path, size, times of
+change and inode of every part. The time of the inode's own change is one of them: the others can be set.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from platformdirs import user_cache_path
 from ropewalk_plan.gguf_header import GgufHeader
 from ropewalk_plan.split_model import PartName, part_paths
 
-_SCHEMA = 1
+_SCHEMA = 2
 _BLOCK_BYTES = 4096
 _LONG_FACTORS = "rope_factors_long.weight"
 _Stamp: TypeAlias = list[list[object]]
@@ -75,7 +75,7 @@ def _stamp(path: Path) -> _Stamp | None:
         states = [(file, file.stat()) for file in files]
     except OSError:
         return None
-    return [[os.fsdecode(file), s.st_size, s.st_mtime_ns, s.st_ino] for file, s in states]
+    return [[os.fsdecode(file), s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino] for file, s in states]
 
 
 def _digest(header: GgufHeader) -> str:
