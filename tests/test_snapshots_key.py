@@ -112,6 +112,7 @@ def test_a_model_written_over_another_with_its_size_and_time_is_noticed(tmp_path
     other = write_tiny_model(tmp_path / "other.gguf", seed=1).path
     first = model_fingerprint(path, cache)
     before = path.stat()
+    size_time_inode = (before.st_size, before.st_mtime_ns, before.st_ino)
     with path.open("r+b") as file:
         file.write(other.read_bytes())
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
