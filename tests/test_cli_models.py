@@ -360,10 +360,12 @@ class TestErrorsOfTheEngine:
             assert outcome.exit_code == 3
             assert "no.gguf: no such file" in outcome.sentence
 
-    def test_chat_needs_a_terminal(self, command: CommandLine, model: Path) -> None:
-        outcome = command("chat", model)
-        assert outcome.exit_code == 2
-        assert "terminal" in outcome.sentence
+    def test_chat_needs_a_terminal(self, command: CommandLine, model: Path, text: Path) -> None:
+        """And says so before it reads anything."""
+        for files in ((), (text,), ("-",), (text.with_name("missing.txt"),)):
+            outcome = command("chat", model, *files)
+            assert outcome.exit_code == 2
+            assert "terminal" in outcome.sentence
 
 
 class TestDoctor:

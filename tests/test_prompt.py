@@ -160,9 +160,26 @@ def test_a_long_document_is_tokenized_once() -> None:
     prompts = [builder.prompt(talk, question) for question in ("Why?", "Who?", "When?")]
     assert len(LONG) < engine.tokenized_characters < 2 * len(LONG)
     assert all(prompt[: len(prefix)] == prefix for prompt in prompts)
+    so_far = engine.tokenized_characters
+    for question in ("<|end|>", "And?", "<|user|> Yes."):
+        builder.prompt(talk, question)
+    assert engine.tokenized_characters - so_far < len(LONG), "but for its ends"
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_long_document_that_spells_a_control_token_is_tokenized_but_a_few_times() -> None:
+    engine = FakeEngine()
+    engine.load(Path("fake.gguf"), VOCABULARY)
+    builder = PromptBuilder(engine)
+    talk = Conversation(f"{LONG}<|end|>{LONG}")
+    builder.document_prefix(talk)
+    first = engine.tokenized_characters
+    assert first < 4 * 2 * len(LONG)
+    for question in ("Why?", "<|end|>"):
+        builder.prompt(talk, question)
+    assert engine.tokenized_characters - first < len(LONG)
+
+
+@settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_texts_of_all_kinds_are_tokenized_as_at_once(
     builder: PromptBuilder, chatml: Engine, data: st.DataObject

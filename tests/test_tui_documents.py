@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -13,7 +14,7 @@ from textual.widgets import Input
 
 from fake_engine import FakeEngine, noting
 from pdf_files import page, pdf
-from ropewalk.documents import Document, read_documents
+from ropewalk.documents import Document, parse_selection, read_documents
 from ropewalk.engine import (
     Cancelled,
     EngineDied,
@@ -22,7 +23,7 @@ from ropewalk.engine import (
     SamplingOptions,
     StateRefused,
 )
-from ropewalk.sessions import ReadingSession, ReadProgress, SnapshotShelf
+from ropewalk.sessions import ReadingSession, ReadProgress, SnapshotShelf, TooLongError
 from ropewalk.tui import ChatApp, Opening
 from ropewalk.tui.open_file import PathSuggester
 from ropewalk.tui.widgets.notice_line import NoticeLine
@@ -224,3 +225,16 @@ class TestSession:
         for _ in range(2):
             with pytest.raises(EngineDied, match="SIGKILL"):
                 self.ask(session)
+
+    def test_the_part_that_is_named_is_of_the_selection_that_was_asked_for(
+        self, tiny_llama: Path, tmp_path: Path
+    ) -> None:
+        (tmp_path / "book.txt").write_text(("word " * 10 + "\n") * 2000)
+        selection = parse_selection("900-950,1100-", "lines")
+        document = read_documents([str(tmp_path / "book.txt")], selection=selection)
+        session = self.opened(FakeEngine(), tiny_llama)
+        with pytest.raises(TooLongError) as raised:
+            session.open(document, selection)
+        ranges = re.findall(r"--lines (900-950,1100-\d+) for one", str(raised.value))
+        fitting = read_documents([str(tmp_path / "book.txt")], selection=parse_selection(ranges[0], "lines"))
+        assert 3000 < session.open(fitting) < 4000

@@ -54,6 +54,7 @@ def chat_command(
             system=answering.system,
             draft=answering.draft,
         )
-        error = ChatApp(session, Opening(model, options, document, answering.max_tokens)).run()
+        opening = Opening(model, options, document, answering.max_tokens, selection)
+        error = ChatApp(session, opening).run()
     if error is not None:
         raise error

@@ -78,7 +78,8 @@ class PromptTokens:
             return False
         if tokens == self._tokenize(text, control=False):
             return False
-        self._known.pop(True, None)
+        if (known := self._known.get(True)) is not None and known.text == text:
+            del self._known[True]  # prompts have it between marks, as the text it is
         return True
 
     def _tokenize(self, text: str, *, control: bool) -> list[int]:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
-from ropewalk.documents import Document
+from ropewalk.documents import Document, Selection
 from ropewalk.engine import (
     Cancelled,
     Engine,
@@ -64,6 +64,7 @@ class ReadingSession:
         self._prompts = PromptBuilder(engine)
         self._reader: Reader | None = None
         self._prefix: list[int] = []
+        self._selection: Selection | None = None
         self._cancelled = False
         self.conversation = Conversation(system=system)
         self.document: Document | None = None
@@ -91,8 +92,12 @@ class ReadingSession:
         if self._reader is not None:
             self._reader.begin()
 
-    def open(self, document: Document) -> int:
+    def open(self, document: Document, selection: Selection | None = None) -> int:
         """Begin a new conversation over a document and return how many tokens it makes.
+
+        Args:
+            document: what to talk about.
+            selection: what of its file it is, as the person chose it; None for all.
 
         Raises:
             TooLongError: it is longer than the model's target length.
@@ -102,7 +107,8 @@ class ReadingSession:
         conversation = self._conversation_on(document)
         prefix = self._prompts.document_prefix(conversation)
         self._require_wanted()
-        self._room(self._asked(len(prefix), len(prefix), document), 1)
+        self._room(self._asked(len(prefix), len(prefix), document, selection), 1)
+        self._selection = selection
         self.document, self.conversation, self._prefix = document, conversation, prefix
         return len(prefix)
 
@@ -136,7 +142,9 @@ class ReadingSession:
         """
         prompt = self._prompts.prompt(self.conversation, question)
         self._require_wanted()
-        room = self._room(self._asked(len(prompt), self._n_shared(prompt), self.document), max_tokens)
+        room = self._room(
+            self._asked(len(prompt), self._n_shared(prompt), self.document, self._selection), max_tokens
+        )
         read = self._read(prompt, room, progress)
         if read.cancelled or self._cancelled:
             return dataclasses.replace(read, cancelled=True), None
@@ -168,8 +176,10 @@ class ReadingSession:
         """Tokens of the document's part of a prompt; the last of them may be another one in each prompt."""
         return min(len(self._prefix), len(prompt))
 
-    def _asked(self, prompt: int, shared: int, document: Document | None) -> Asked:
-        return Asked(prompt, shared, document, counted=self._counted)
+    def _asked(
+        self, prompt: int, shared: int, document: Document | None, selection: Selection | None
+    ) -> Asked:
+        return Asked(prompt, shared, document, selection, self._counted)
 
     def _counted(self, document: Document) -> int:
         return len(self._prompts.document_prefix(self._conversation_on(document)))

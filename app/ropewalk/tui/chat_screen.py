@@ -89,7 +89,7 @@ class ChatScreen(Screen[None]):
         if document is None:
             question.placeholder = "Ask anything; Ctrl+O opens a file"
         else:
-            self._read(document.name, lambda: self._thread.read(document))
+            self._read(document.name, lambda: self._thread.read(document, self._opening.selection))
 
     def on_load_failed(self, message: messages.LoadFailed) -> None:
         """Leave: without a model there is nothing to do here."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from textual.message import Message
 from textual.message_pump import MessagePump
 
-from ropewalk.documents import Document, read_documents
+from ropewalk.documents import Document, Selection, read_documents
 from ropewalk.engine import Cancelled
 from ropewalk.sessions import ReadingSession, ReadProgress
 from ropewalk.tui import messages
@@ -43,10 +43,10 @@ class EngineThread:
         except Exception as error:
             self._post(messages.Failed(error))
 
-    def read(self, document: Document) -> None:
-        """Have the model read a document."""
+    def read(self, document: Document, selection: Selection | None) -> None:
+        """Have the model read a document, which is a selection of its file."""
         try:
-            self._read(document)
+            self._read(document, selection)
         except Exception as error:
             self._post(messages.Failed(error))
 
@@ -65,8 +65,8 @@ class EngineThread:
             raise Cancelled("opening the file was stopped")
         self._post(messages.Opening(done / total if total else 0.0))
 
-    def _read(self, document: Document) -> None:
-        tokens = self._session.open(document)
+    def _read(self, document: Document, selection: Selection | None = None) -> None:
+        tokens = self._session.open(document, selection)
         self._post(messages.Opened(document, tokens))
         self._post(messages.ReadingEnded(self._session.read(self._progress())))
 

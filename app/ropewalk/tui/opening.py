@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ropewalk.documents import Document
+from ropewalk.documents import Document, Selection
 from ropewalk.engine import EngineOptions
 
 
@@ -18,9 +18,11 @@ class Opening:
         options: how to run it.
         document: a document to begin with; None to begin without.
         max_tokens: longest answer in tokens.
+        selection: what of its file the document is; None for all.
     """
 
     model: Path
     options: EngineOptions
     document: Document | None
     max_tokens: int
+    selection: Selection | None = None
