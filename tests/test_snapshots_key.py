@@ -112,17 +112,12 @@ def test_a_model_written_over_another_with_its_size_and_time_is_noticed(tmp_path
     other = write_tiny_model(tmp_path / "other.gguf", seed=1).path
     first = model_fingerprint(path, cache)
     before = path.stat()
-    size_time_inode = (before.st_size, before.st_mtime_ns, before.st_ino)
     with path.open("r+b") as file:
         file.write(other.read_bytes())
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    after = path.stat()
 
-    assert (after.st_size, after.st_mtime_ns, after.st_ino) == (
-        before.st_size,
-        before.st_mtime_ns,
-        before.st_ino,
-    )
+    for same in ("st_size", "st_mtime_ns", "st_ino"):
+        assert getattr(path.stat(), same) == getattr(before, same)
     assert model_fingerprint(path, cache) == model_fingerprint(other, cache) != first
 
 
