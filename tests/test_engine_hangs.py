@@ -12,6 +12,7 @@ import pytest
 
 from ropewalk.engine import Engine, EngineDied, EngineOptions, EngineTimeout, Patience, process
 from ropewalk.engine.patience import Signs, Watch
+from ropewalk.engine.pulse import moved_blocks
 
 OPTIONS = EngineOptions(n_ctx=512, threads=1)
 SIGNS_WANTED = Patience(silence_seconds=1.5)
@@ -193,6 +194,33 @@ def test_work_that_takes_long_and_goes_on_is_left_alone(scripted: list[str], tin
         engine.load(tiny_llama, OPTIONS)
         assert engine.prefill([5, 6]).prompt_tokens == 2
         assert engine.tokenize("a")
+
+
+def test_a_disk_at_work_is_waited_for(scripted: list[str], tiny_llama: Path) -> None:
+    """Loading maps a file in one call: no progress, but blocks that come in."""
+    scripted += [
+        "def tokenize(self, *args, **options):",
+        "    pulse.moved_blocks = lambda: int(time.monotonic() * 1000)",
+        "    time.sleep(1.5)",
+        "    return [1, 2]",
+        "Worker.tokenize = tokenize",
+    ]
+    with Engine.start(MOVES_WANTED) as engine:
+        engine.load(tiny_llama, OPTIONS)
+        assert engine.tokenize("a") == [1, 2]
+
+
+def test_blocks_are_counted_as_the_system_does(tmp_path: Path) -> None:
+    def told_by_the_system() -> int:
+        lines = Path("/proc/self/io").read_text().splitlines()
+        numbers = {name: int(number) for name, number in (line.split(": ") for line in lines)}
+        return (numbers["read_bytes"] + numbers["write_bytes"]) // 512
+
+    before, told_before = moved_blocks(), told_by_the_system()
+    (tmp_path / "file").write_bytes(bytes(3_000_000))
+    after, told_after = moved_blocks(), told_by_the_system()
+
+    assert after - before == told_after - told_before
 
 
 def test_signs_of_life_never_disturb_the_answers(scripted: list[str], tiny_llama: Path) -> None:
