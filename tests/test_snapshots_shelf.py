@@ -251,6 +251,14 @@ def test_what_cannot_be_written_is_told_and_leaves_nothing(shelf: Shelf, error: 
     assert names(shelf) == [kept]
 
 
+def test_a_folder_that_cannot_be_made_is_named(shelf: Shelf) -> None:
+    shelf.folder.parent.mkdir()
+    shelf.folder.write_text("a file in its place")
+
+    assert shelf.put(StandingEngine(TEXT).as_engine, key(), "a text") is None
+    assert f"a text is not kept: {shelf.folder} cannot be written to (" in shelf.sentence
+
+
 @pytest.mark.parametrize(
     "error", [EngineDied("was killed by SIGKILL"), Cancelled("stopped"), KeyboardInterrupt()]
 )

@@ -309,6 +309,14 @@ def test_a_folder_that_somebody_removes_meanwhile(
             write_state(context, 0, folder / "state", silent)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+def test_a_pipe_is_no_state(model: Model, tmp_path: Path) -> None:
+    """Opening one would wait for ever."""
+    os.mkfifo(tmp_path / "pipe")
+    with opened(model) as context, pytest.raises(StateFileError, match="no regular file"):
+        read_state(context, 0, tmp_path / "pipe", WrittenState(100, 100, ("0" * 32,)), silent)
+
+
 def test_a_name_that_is_taken_is_left_alone(model: Model, tmp_path: Path) -> None:
     path = tmp_path / "state"
     path.write_bytes(b"somebody's")

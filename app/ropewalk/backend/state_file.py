@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 import numpy as np
 from llama_cpp import llama_cpp as capi
@@ -114,7 +114,7 @@ def read_state(
             plan, or the context has no room for it.
     """
     try:
-        with _explained(path, "read"), path.open("rb") as file:
+        with _explained(path, "read"), _opened(path) as file:
             _verify(file.fileno(), path, written, lambda share: on_progress(_VERIFYING * share))
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 _set(context, sequence, path, data)
@@ -158,6 +158,13 @@ def _save(context: Context, sequence: int, path: Path, on_progress: OnShare) -> 
         raise StateFileError(
             f"{path} cannot be written ({_reason(log.errors())}): make room on its disk, or choose another"
         )
+
+
+def _opened(path: Path) -> BinaryIO:
+    """A file for reading; opening a pipe would wait for whoever writes to it."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise StateFileError(f"{path} is no regular file: the text has to be read again")
+    return path.open("rb")
 
 
 def _verify(descriptor: int, path: Path, written: WrittenState, on_progress: OnShare) -> None:

@@ -188,7 +188,9 @@ class SnapshotShelf:
             )
             return None
         except (EngineError, OSError) as error:
-            why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            why = str(error)
+            if isinstance(error, OSError):
+                why = f"{self.folder} cannot be written to ({error.strerror or error})"
             self._notice(f"What was read of {title} is not kept: {why}.")
             return None
         if entry is None:
