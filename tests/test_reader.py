@@ -95,7 +95,7 @@ class Desk:
         self.engine, self.model, self.under = engine, model, under
         self.told: list[str] = []
         self.shelf = None if folder is None else SnapshotShelf(folder, 10**9, self.told.append)
-        self.reader = Reader(engine, engine.load(model, under), under, self.shelf)
+        self.reader = Reader.load(engine, model, under, lambda _share: None, self.shelf)
 
     def ask(
         self, question: list[int], document: list[int] = DOCUMENT, *, room: int = ROOM, reserve: int = 0
@@ -288,6 +288,22 @@ class TestSnapshots:
         expected = fresh(engine, path, options(None), [*DOCUMENT, *QUESTIONS[0]])
         answered, read = Desk(engine, path, options(None), tmp_path / "kept").ask(QUESTIONS[0])
         assert (answered, read.restored_tokens) == (expected, 0)
+
+    def test_none_of_a_model_that_is_replaced_while_it_is_loaded(
+        self, engine: Engine, model: Path, tmp_path: Path
+    ) -> None:
+        path, other = tmp_path / "model.gguf", tmp_path / "other.gguf"
+        shutil.copy(model, path)
+        write_tiny_model(other, head_dim=32, train_length=512, seed=5)
+
+        def replace(_share: float) -> None:
+            shutil.copy(other, tmp_path / "copy.gguf")
+            (tmp_path / "copy.gguf").replace(path)
+
+        shelf = SnapshotShelf(tmp_path / "kept", 10**9)
+        reader = Reader.load(engine, path, options(None), replace, shelf)
+        reader.read([*DOCUMENT, *QUESTIONS[0]], ROOM, SILENT, document_tokens=len(DOCUMENT))
+        assert shelf.list() == ()
 
     def test_none_without_a_model_file(self, model: Path, tmp_path: Path) -> None:
         fake = FakeEngine()

@@ -171,11 +171,10 @@ def _answers(engine: Engine, task: _Task, prompts: list[_Prompt]) -> Iterator[An
     """Ask one question after the other."""
     longest = max(len(prompt.tokens) + prompt.room for prompt in prompts)
     options = dataclasses.replace(task.options, n_ctx=context_for(longest))
-    with task.progress.step(f"loading {task.model.name}", Measure()) as update:
-        model = engine.load(task.model, options, lambda done: update(done, 1.0))
-    _announce(engine, model, prompts[0].asked)
     shelf = SnapshotShelf(notice=tell) if task.answering.snapshots else None
-    reader = Reader(engine, model, options, shelf)
+    with task.progress.step(f"loading {task.model.name}", Measure()) as update:
+        reader = Reader.load(engine, task.model, options, lambda done: update(done, 1.0), shelf)
+    _announce(engine, reader.model, prompts[0].asked)
     for prompt in prompts:
         if len(prompts) > 1 and not task.quiet:
             _print(f"> {prompt.question}\n\n")

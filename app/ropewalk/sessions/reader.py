@@ -117,6 +117,38 @@ class Reader:
         self._turned = False
         self._cancelled = False
 
+    @classmethod
+    def load(
+        cls,
+        engine: Engine,
+        model: Path,
+        options: EngineOptions,
+        on_progress: Callable[[float], None],
+        shelf: SnapshotShelf | None = None,
+    ) -> Reader:
+        """Load a model and make its reader; of a file that changes meanwhile there are no snapshots.
+
+        Args:
+            engine: loads it.
+            model: a GGUF file.
+            options: how.
+            on_progress: told the share loaded, 0 to 1.
+            shelf: where snapshots are; None to take and make none.
+
+        Raises:
+            EngineError: it cannot be loaded.
+        """
+        before = _fingerprint(model)
+        reader = cls(engine, engine.load(model, options, on_progress), options, shelf)
+        if reader._fingerprint != before:
+            reader._shelf = None
+        return reader
+
+    @property
+    def model(self) -> ModelDescription:
+        """What is loaded, in the context there is."""
+        return self._model
+
     @property
     def cancelled(self) -> bool:
         """Whether `cancel` was called since `begin`."""

@@ -77,8 +77,8 @@ class ReadingSession:
         Raises:
             EngineError: it cannot be loaded.
         """
-        self._model = self._engine.load(model, options, on_progress)
-        self._reader = Reader(self._engine, self._model, options, self._shelf)
+        self._reader = Reader.load(self._engine, model, options, on_progress, self._shelf)
+        self._model = self._reader.model
         return self._model
 
     @property
