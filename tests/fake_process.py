@@ -94,18 +94,22 @@ class FakeProcess(ModelProcess):
         try:
             self._server.run()
         finally:
-            self._leave()
+            self._end()
 
     def _leave(self) -> None:
+        """What a thread of the server does last; the one that reads the requests closes what it reads."""
+        self._end()
+        if threading.current_thread().name == "requests":
+            self._incoming.close()
+
+    def _end(self) -> None:
         self._killed.set()
         self._outgoing.close()
-        self._incoming.close()
 
     def _die(self, death: errors.EngineDied) -> None:
         if self._thread.is_alive():
             self._death = self._death or death
-            self._killed.set()
-            self._outgoing.close()
+            self._end()
 
     def _make_worker(self, should_stop: Callable[[], bool]) -> Worker:
         worker = FakeWorker(self._rules, lambda: should_stop() or self._killed.is_set(), self._fail)
