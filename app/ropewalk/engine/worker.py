@@ -185,7 +185,7 @@ class Worker:
     def save_state(self, path: Path, sequence: int, on_progress: ShareProgress) -> SavedState:
         """Writes what a sequence holds to a file.
 
-        Under windows the library writes what they still see, and reads it back into other cells, in which
+        Under windows and in streams the library writes what they still see, and reads it back into other cells, in which
         sums are rounded otherwise. So a context's only sequence goes on from the file itself: what is
         restored from it one day computes the same bits.
         """
@@ -233,7 +233,7 @@ class Worker:
 
     def _is_windowed(self) -> bool:
         plan, native = self._loaded()[0].plan() or (None, False)
-        return plan is not None and not native and any(plan.windows) and not plan.streaming
+        return plan is not None and not native and any(plan.windows)
 
     def _stopping(self, on_progress: ShareProgress) -> ShareProgress:
         """Tells progress, and ends what tells it once that is wished."""
