@@ -185,9 +185,9 @@ class Worker:
     def save_state(self, path: Path, sequence: int, on_progress: ShareProgress) -> SavedState:
         """Writes what a sequence holds to a file.
 
-        Under windows and in streams the library writes what they still see, and reads it back into other cells, in which
-        sums are rounded otherwise. So a context's only sequence goes on from the file itself: what is
-        restored from it one day computes the same bits.
+        Under windows and in streams the library writes what they still see, and reads it back into other
+        cells, in which sums are rounded otherwise. So a context's only sequence goes on from the file itself:
+        what is restored from it one day computes the same bits.
         """
         held = self._held(sequence)
         if not held.tokens:
