@@ -78,7 +78,7 @@ def _delete(ids: tuple[str, ...]) -> None:
     "--budget",
     callback=_size,
     metavar="SIZE",
-    help="Bytes that may stay, as 20GB or 500MB; 0 removes everything.  "
+    help="Bytes that may stay, as 20GB or 500MB; 0 removes everything "
     f"[default: {VARIABLE}, else 20 GB and at most a quarter of the room on the disk]",
 )
 def _prune(budget: int | None) -> None:
