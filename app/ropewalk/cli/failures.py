@@ -6,6 +6,7 @@ from ropewalk.backend.errors import LibraryNotPatchedError
 from ropewalk.documents import DocumentError
 from ropewalk.engine import DoesNotFitError, ModelLoadError
 from ropewalk.evaluation.passkey_prompt import PromptLengthError
+from ropewalk.evaluation.results_file import ResultsFileError, ResultsMismatch
 from ropewalk.sessions import TooLongError
 from ropewalk.sessions.snapshot import UnknownSnapshot
 from ropewalk.sessions.snapshot_budget import BudgetError
@@ -34,6 +35,8 @@ _EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (  # the first that f
     (SourceError, BAD_INPUT),
     (DocumentError, BAD_INPUT),
     (InputFileError, BAD_INPUT),
+    (ResultsFileError, BAD_INPUT),
+    (ResultsMismatch, USAGE),
     (TargetError, USAGE),
     (PromptLengthError, USAGE),
     (PlanError, USAGE),

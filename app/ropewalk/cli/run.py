@@ -10,7 +10,7 @@ from importlib import import_module
 
 import click
 
-from ropewalk.cli import interruption
+from ropewalk.cli import command_line, interruption
 from ropewalk.cli.standard_streams import drop_unwritten, tell
 from ropewalk.cli.verbs import ropewalk
 
@@ -24,6 +24,7 @@ def run(arguments: Sequence[str]) -> int:
     """Run `ropewalk ARGUMENTS` and return the exit code of the design."""
     try:
         with ropewalk.make_context("ropewalk", list(arguments)) as context:
+            command_line.remember(context, tuple(arguments))
             ropewalk.invoke(context)
         sys.stdout.flush()
     except click.exceptions.Exit as stop:
