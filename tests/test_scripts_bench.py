@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,7 @@ from benchmark.jobs import (
     AboutJob,
     Job,
     LogitsJob,
+    NativeScaling,
     NodesJob,
     Piece,
     Setup,
@@ -143,7 +144,11 @@ def test_speeds_are_tokens_over_seconds_and_decode_is_that_of_the_end() -> None:
     assert Speed.from_json(asdict(run)) == run
 
 
-JOBS: tuple[Job, ...] = (JOB, NodesJob(SETUP, 64), LogitsJob(SETUP, 300, 16, "x.npy"), AboutJob())
+FLAGS = replace(SETUP, method="", native_scaling=NativeScaling("yarn", 2.0, 512))
+JOBS: tuple[Job, ...] = (
+    *(JOB, NodesJob(SETUP, 64), LogitsJob(SETUP, 300, 16, "x.npy"), AboutJob()),
+    LogitsJob(FLAGS, 300, 16, "x.npy"),
+)
 
 
 @pytest.mark.parametrize("job", JOBS)
