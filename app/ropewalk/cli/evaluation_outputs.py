@@ -1,4 +1,4 @@
-"""`--json`, `--png`, `--html`, `--resume`: where a verb that measures puts its results, and goes on from them."""
+"""`--json`, `--png`, `--html`, `--resume`: where a verb that measures puts results, and goes on from them."""
 
 from __future__ import annotations
 

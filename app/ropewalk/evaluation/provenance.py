@@ -1,4 +1,4 @@
-"""Where results come from: the machine and the versions, without anything that names a person or a network."""
+"""Where results come from: the machine and the versions; nothing that names a person or a network."""
 
 from __future__ import annotations
 

@@ -189,9 +189,9 @@ def _check_plans(old: ResultsRecord, new: ResultsRecord, name: str, remedy: str)
     plans = {plan.label: plan.plan for plan in old.plans}
     for plan in new.plans:
         if _plain(plans[plan.label]) != _plain(plan.plan):
+            differs = _difference(plans[plan.label], plan)
             raise ResultsMismatch(
-                f"{name} is of another plan under the name {plan.label}: {_difference(plans[plan.label], plan)}; "
-                f"{remedy}."
+                f"{name} is of another plan under the name {plan.label}: {differs}; {remedy}."
             )
 
 
