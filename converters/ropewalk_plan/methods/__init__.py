@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from ropewalk_plan.methods.base import ABF, SMALL_BASE_METHOD
+from ropewalk_plan.methods.combinations import COMBINATIONS, Combination
 from ropewalk_plan.methods.dprope import DPROPE
 from ropewalk_plan.methods.dynamic import DYNAMIC_NTK, DYNAMIC_YARN
 from ropewalk_plan.methods.llama3 import LLAMA3
@@ -43,8 +44,10 @@ METHODS: Mapping[str, MethodInfo] = MappingProxyType({info.name: info for info i
 """Every method by name; composed names are spelled in this order."""
 
 __all__ = [
+    "COMBINATIONS",
     "METHODS",
     "Aspect",
+    "Combination",
     "Extension",
     "MethodInfo",
     "OptionInfo",

@@ -166,4 +166,5 @@ DPROPE = MethodInfo(
             "Section 3.2; ntk and yarn are ours",
         ),
     ),
+    sweep={"threshold": ("0", "0.0001", "0.005", "0.02", "0.05", "0.1", "0.2", "0.4")},
 )

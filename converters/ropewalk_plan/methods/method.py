@@ -99,6 +99,7 @@ class MethodInfo:
         tuning: what the papers say about fine-tuning; empty where it needs none.
         excludes: aspects that no method beside it may set although it does not set them itself, and why
             in a clause.
+        sweep: values of options worth trying side by side, by the option's name, where no paper settles one.
     """
 
     name: str
@@ -110,6 +111,7 @@ class MethodInfo:
     untuned_scale: float = math.inf
     tuning: str = ""
     excludes: Mapping[Aspect, str] = field(default_factory=dict)
+    sweep: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def needs_finetuning(self) -> bool:
