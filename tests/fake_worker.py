@@ -21,6 +21,7 @@ from fake_sequence import FakeContext, FakeSequence
 from fake_words import SIZE, START, FakeWords
 from ropewalk.backend.errors import (
     BackendError,
+    PlanRefusedError,
     PromptTooLongError,
     StateFileError,
     StoppedError,
@@ -45,6 +46,14 @@ _BLOCK_BYTES = 256
 _BYTES_A_CELL = 16
 
 
+LogProbability = Callable[[Sequence[int], int, "ContextPlan | None"], float]
+
+
+def _by_repetition(tokens: Sequence[int], at: int, _plan: ContextPlan | None) -> float:
+    """A token that came before is likely, another one is not."""
+    return -0.5 if tokens[at] in tokens[:at] else -4.0
+
+
 class FakeRules:
     """What a fake engine is told, and what it notes.
 
@@ -53,10 +62,13 @@ class FakeRules:
         respond: what it answers to a prompt.
         read_up_to, answer_up_to: tokens after which it stands still until `go_on`.
         load_error, prefill_error, state_error: what goes wrong.
+        plan_error, score_error: likewise, of another plan and of scoring.
+        log_probability: of the token at an index of a text, under a plan.
         identity: what a comparison with no plan comes to.
         drafts: tokens drafted and accepted in each answer that may be computed ahead.
         can_roll_back: whether part of a text can be forgotten.
         prefills, reserves, contexts, samplings, drafted, days, options: what was asked of it.
+        used_plans, scored: likewise; of a text that was scored, the tokens held already and all.
         tokenized_characters: how much text was turned into tokens.
         words: its tokenizer.
         context: what it holds, once a model is loaded.
@@ -86,6 +98,11 @@ class FakeRules:
         self.go_on = threading.Event()
         self.load_error, self.prefill_error, self.state_error = load_error, prefill_error, state_error
         self.identity, self.drafts, self.can_roll_back = identity, drafts, can_roll_back
+        self.plan_error: Exception | None = None
+        self.score_error: Exception | None = None
+        self.log_probability: LogProbability = _by_repetition
+        self.used_plans: list[ContextPlan | None] = []
+        self.scored: list[tuple[int, int]] = []
         self.prefills: list[PrefillResult] = []
         self.reserves: list[int] = []
         self.contexts: list[int] = []
@@ -127,12 +144,14 @@ class FakeWorker:
         self._rules, self._should_stop, self._fail = rules, should_stop, fail
         self._path = Path()
         self._vocabulary_only = False
+        self._other_plan: tuple[ContextPlan | None] | None = None
 
     def load(
         self, path: Path, options: EngineOptions, on_progress: Callable[[float], None]
     ) -> ModelDescription:
         self._rules.context = None
         self._vocabulary_only = False
+        self._other_plan = None
         if self._rules.load_error is not None:
             self._fail(self._rules.load_error)
         for share in (0.5, 1.0):
@@ -153,6 +172,22 @@ class FakeWorker:
         for old, new in zip(before.sequences, context.sequences, strict=True):
             if len(old.cells) <= context.room:
                 context.hold(new, old.tokens)
+        return self._description(n_ctx)
+
+    def use_plan(self, plan: ContextPlan | None, n_ctx: int | None) -> ModelDescription:
+        before = self._context()
+        for sequence in before.sequences:
+            sequence.cells, sequence.was_read = [], False
+        if self._rules.native:
+            raise PlanRefusedError(f"the plan of {self._path} is native: use the file it was baked from")
+        self._rules.used_plans.append(plan)
+        if self._rules.plan_error is not None:
+            self._fail(self._rules.plan_error)
+        n_ctx = before.n_ctx if n_ctx is None else n_ctx
+        if n_ctx < 1:
+            raise BackendError(f"the context length is {n_ctx}: it must be at least 1")
+        self._other_plan = (plan,)
+        self._make_context(n_ctx)
         return self._description(n_ctx)
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
@@ -202,6 +237,43 @@ class FakeWorker:
         result = PrefillResult(len(tokens), kept, time.perf_counter() - start, not held.was_read)
         self._rules.prefills.append(result)
         return result
+
+    def score(
+        self,
+        tokens: Sequence[int],
+        on_progress: Callable[[int, int], None],
+        *,
+        first: int,
+        sequence: int,
+        reserve: int,
+    ) -> tuple[float, ...]:
+        """By the rule `log_probability`, batch by batch."""
+        context, held = self._context(), self._sequence(sequence)
+        if not 1 <= first < len(tokens):
+            raise BackendError(f"a text of {len(tokens):,} tokens has nothing to score from token {first} on")
+        kept = min(context.reusable(held, tokens), first - 1)
+        if kept < len(held.cells) and not context.can_roll_back:
+            kept = 0
+        self._require_readable(tokens, kept, context.room_from(held, kept))
+        if self._rules.score_error is not None:
+            self._fail(self._rules.score_error)
+        self._rules.reserves.append(reserve)
+        self._rules.scored.append((kept, len(tokens)))
+        del held.cells[kept:]
+        held.was_read = False
+        on_progress(kept, len(tokens))
+        while len(held.cells) < len(tokens):
+            done = len(held.cells)
+            if self._rules.read_up_to is not None and done >= self._rules.read_up_to:
+                self._stand_still()
+            if self._should_stop():
+                raise StoppedError("scoring the text was stopped")
+            end = done + self._batch if done >= first - 1 else min(done + self._batch, first - 1)
+            context.hold(held, tokens[done:end])
+            on_progress(len(held.cells), len(tokens))
+        held.was_read = True
+        rule = self._rules.log_probability
+        return tuple(rule(tokens, at, self._plan) for at in range(first, len(tokens)))
 
     def generate(
         self,
@@ -318,6 +390,10 @@ class FakeWorker:
         return self._rules.words
 
     @property
+    def _plan(self) -> ContextPlan | None:
+        return self._rules.plan if self._other_plan is None else self._other_plan[0]
+
+    @property
     def _batch(self) -> int:
         options = self._rules.options
         return min(_BATCH, options.batch_size) if options is not None else _BATCH
@@ -392,7 +468,7 @@ class FakeWorker:
         self.words.require_valid(tokens)
 
     def _description(self, n_ctx: int) -> ModelDescription:
-        rules = self._rules
+        rules, plan = self._rules, self._plan
         return ModelDescription(
             path=self._path,
             architecture="llama",
@@ -400,10 +476,10 @@ class FakeWorker:
             n_params=1000,
             size_bytes=4000,
             train_length=rules.train_length,
-            target_length=rules.plan.target_length if rules.plan else rules.train_length,
+            target_length=plan.target_length if plan else rules.train_length,
             vocab_size=SIZE,
             has_chat_template=rules.template,
-            plan=rules.plan,
+            plan=plan,
             native=rules.native,
             n_ctx=n_ctx,
         )

@@ -27,8 +27,16 @@ from ropewalk.engine import (
     StateRefused,
 )
 from ropewalk.engine.worker import Worker
+from ropewalk_plan.plan import ContextPlan, ScheduleStep
 
+N_PAIRS = 8
 OPTIONS = EngineOptions(n_ctx=512, threads=1, batch_size=16, ubatch_size=16, n_sequences=2)
+PLAN = ContextPlan(
+    method="other",
+    train_length=128,
+    target_length=512,
+    schedule=(ScheduleStep(512, tuple(1.0 + i / 4 for i in range(N_PAIRS))),),
+)
 TEXT = "the thing is that an answer is in the rope, and the rope is in the thing. "
 
 pytestmark = pytest.mark.parametrize("started", ["real", "fake"], indirect=True)
@@ -207,6 +215,103 @@ class TestAnswering:
         assert len(rest) < 400
 
 
+class TestScoring:
+    def test_it_goes_on_from_what_is_held(self, engine: Engine) -> None:
+        tokens, seen = _text(engine), list[tuple[int, int]]()
+
+        whole = engine.score(tokens, lambda done, total: seen.append((done, total)))
+
+        assert len(whole) == 99
+        assert all(one < 0 for one in whole)
+        assert seen[0] == (0, 100)
+        assert seen[-1] == (100, 100)
+        assert [done for done, _ in seen] == sorted({done for done, _ in seen})
+        assert engine.reusable(tokens) == 99
+        seen.clear()
+        later = engine.score(tokens, lambda done, total: seen.append((done, total)), first=60)
+        assert seen[0] == (59, 100)
+        assert later == pytest.approx(whole[59:], abs=1e-4)
+
+    def test_an_answer_may_follow(self, engine: Engine) -> None:
+        tokens = _text(engine)
+        alone = _answer(engine, tokens)
+        engine.drop_sequence(0)
+
+        engine.score(tokens, first=50)
+
+        assert _generate(engine, 8)[1].token_ids == alone
+        engine.score(tokens[:80], sequence=1)
+        assert engine.reusable(tokens, sequence=1) == 80
+
+    def test_refused_it_has_changed_nothing(self, engine: Engine) -> None:
+        tokens = _text(engine)
+        engine.prefill(tokens)
+
+        for first in (0, 100, -1):
+            with pytest.raises(EngineError, match=f"100 tokens has nothing to score from token {first} on"):
+                engine.score(tokens, first=first)
+        with pytest.raises(EngineError, match="is not a token"):
+            engine.score([*tokens, 1 << 20])
+        with pytest.raises(PromptTooLong, match="600 tokens and the context has room for 512"):
+            engine.score(tokens * 6)
+        with pytest.raises(EngineError, match="no sequence 2"):
+            engine.score(tokens, sequence=2)
+        assert engine.reusable([*tokens, tokens[1]]) == 100
+
+    def test_cancelled_it_says_so_and_can_be_done_again(self, engine: Engine) -> None:
+        tokens = _text(engine, 480)
+        whole = engine.score(tokens)
+        engine.drop_sequence(0)
+
+        try:
+            engine.score(tokens, _Stop(engine, 0.2))  # it may be too late
+        except Cancelled:
+            assert 0 < engine.reusable(tokens) < 479
+
+        assert engine.score(tokens) == pytest.approx(whole, abs=1e-4)
+
+
+class TestPlans:
+    def test_the_context_is_made_again_and_empty(self, engine: Engine) -> None:
+        tokens = _text(engine)
+        alone = _answer(engine, tokens)
+
+        assert (engine.model and engine.model.plan) is None
+        model = engine.use_plan(PLAN)
+        assert (model, model.plan, model.target_length, model.n_ctx) == (engine.model, PLAN, 512, 512)
+        assert engine.reusable(tokens) == 0
+        with pytest.raises(EngineError, match="read a prompt first"):
+            list(engine.generate(5))
+        engine.prefill(tokens, sequence=1)
+        model = engine.use_plan(None, 256)
+        assert (model, model.plan, model.n_ctx) == (engine.model, None, 256)
+        assert engine.prefill(tokens, sequence=1).cached_tokens == 0
+        assert _generate(engine, 8, sequence=1)[1].token_ids == alone
+
+    def test_refused_the_old_plan_and_context_stay_and_are_empty(self, engine: Engine) -> None:
+        tokens = _text(engine)
+        model = engine.use_plan(PLAN, 300)
+        alone = _answer(engine, tokens)
+        if isinstance(engine, FakeEngine):
+            engine.plan_error = ModelLoadError("the plan has factors for 3 pairs and the model has others")
+
+        with pytest.raises(ModelLoadError, match="3 pairs"):
+            engine.use_plan(dataclasses.replace(PLAN, schedule=(ScheduleStep(512, (1.0, 2.0, 2.0)),)))
+
+        assert engine.model == model
+        assert engine.reusable(tokens) == 0
+        assert _answer(engine, tokens) == alone
+        if isinstance(engine, FakeEngine):
+            engine.plan_error = None
+        with pytest.raises(EngineError, match="context length is 0"):
+            engine.use_plan(None, 0)
+        assert engine.use_plan(None).plan is None
+
+    def test_loading_forgets_it(self, engine: Engine, tiny_llama: Path) -> None:
+        engine.use_plan(PLAN)
+        assert engine.load(tiny_llama, OPTIONS).plan is None
+
+
 class TestSequences:
     def test_each_holds_its_own(self, engine: Engine) -> None:
         first, second = _text(engine), _text(engine)[7:90]
@@ -348,6 +453,8 @@ class TestModels:
                 lambda: engine.save_state(tmp_path / "state"),
                 engine.memory,
                 lambda: engine.resize(10),
+                lambda: engine.use_plan(None),
+                lambda: engine.score([1, 2]),
             ):
                 with pytest.raises(EngineError, match="no model is loaded: load one first"):
                     call()

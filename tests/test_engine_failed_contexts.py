@@ -10,6 +10,7 @@ import pytest
 from llama_cpp import llama_cpp as capi
 
 from ropewalk.backend.errors import BackendError, ContextError, MemoryShortageError, ModelFileError
+from ropewalk.backend.plan_choice import PlanChoice
 from ropewalk.engine import EngineOptions, worker
 from ropewalk.engine.sampling import GREEDY
 from ropewalk.engine.worker import Worker
@@ -95,10 +96,12 @@ def test_weights_that_cannot_be_loaded_again_elsewhere_stay_where_they_were(
     n_layers = model.placed.gpu_layers
     load = worker._load_weights
 
-    def load_or_fail(path: Path, options: EngineOptions, gpu_layers: int, on_progress: object) -> object:
+    def load_or_fail(
+        path: Path, options: EngineOptions, plan: PlanChoice, gpu_layers: int, on_progress: object
+    ) -> object:
         if gpu_layers != n_layers:
             raise ModelFileError("the file is gone")
-        return load(path, options, gpu_layers, lambda _share: True)
+        return load(path, options, plan, gpu_layers, lambda _share: True)
 
     @dataclasses.dataclass(frozen=True)
     class Elsewhere:

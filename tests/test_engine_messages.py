@@ -59,7 +59,7 @@ def test_every_message_survives_its_line(message: Message) -> None:
 
 
 def test_all_messages_were_drawn_from() -> None:
-    assert len(_kinds()) == len(messages._KINDS) == 33
+    assert len(_kinds()) == len(messages._KINDS) == 36
 
 
 @given(st.binary())
@@ -82,7 +82,7 @@ def test_other_json_is_refused(value: object) -> None:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"protocol": 1}, "protocol 1 where 2 is spoken"),
+        ({"protocol": 1}, "protocol 1 where 3 is spoken"),
         ({"kind": "Explode"}, "unknown message 'Explode'"),
         ({"kind": ["Prefill"]}, "unknown message"),
         ({"fields": {"id": 1}}, "not the fields of Prefill"),
@@ -106,7 +106,7 @@ def test_other_json_is_refused(value: object) -> None:
 )
 def test_a_wrong_message_is_named(change: dict[str, object], why: str) -> None:
     line = {
-        "protocol": 2,
+        "protocol": 3,
         "kind": "Prefill",
         "fields": {"id": 1, "tokens": [1, 2], "sequence": 0, "reserve": 0},
     }

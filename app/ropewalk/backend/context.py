@@ -24,6 +24,7 @@ from ropewalk.backend.errors import (
     DecodeError,
     PlanRefusedError,
 )
+from ropewalk.backend.log_probabilities import log_probabilities
 from ropewalk.backend.model import Model
 
 __all__ = ["Context", "ContextParams", "DecodeStatus", "KeptState", "Logits", "check_memory", "fits"]
@@ -188,6 +189,15 @@ class Context:
         """A copy of the logits of the last decode: [1 or number of its tokens, vocabulary]."""
         shape = (self._rows, self.model.vocabulary.size)
         return np.array(np.ctypeslib.as_array(capi.llama_get_logits(self.handle), shape), dtype=np.float32)
+
+    def log_probabilities(self, tokens: Sequence[int]) -> npt.NDArray[np.float64]:
+        """Natural log-probabilities of tokens by the first rows of the last decode, a row for each.
+
+        Reads the rows where the library has them: no copy of all of them is made.
+        """
+        shape = (self._rows, self.model.vocabulary.size)
+        rows = np.ctypeslib.as_array(capi.llama_get_logits(self.handle), shape)
+        return log_probabilities(rows[: len(tokens)], tokens)
 
     def reserve(self, n_tokens: int, *, sequence: int = 0) -> bool:
         """Puts the plan's factors for so many tokens in force, where its factors change with the length.

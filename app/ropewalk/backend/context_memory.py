@@ -14,6 +14,7 @@ from ropewalk.backend.gpus import layer_devices
 from ropewalk.backend.model import Model
 from ropewalk.backend.needs import ContextNeeds
 from ropewalk.backend.placement import choose_gpu_layers
+from ropewalk.backend.plan_choice import NO_PLAN
 
 SMALLER_KV_TYPES = ("q8_0", "q4_0")
 """What is proposed where an unquantized cache is too large, the least loss first."""
@@ -137,5 +138,5 @@ def _refusal(
 def _gpu_layers(model: Model, params: ContextParams, held_on: HeldOn) -> int:
     plan, native = model.plan() or (None, False)
     return choose_gpu_layers(
-        model.path, None if native else plan, params, model.placed.rpc_servers, held_on=held_on
+        model.path, None if native else plan or NO_PLAN, params, model.placed.rpc_servers, held_on=held_on
     )

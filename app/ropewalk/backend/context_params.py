@@ -42,7 +42,7 @@ class ContextParams:
         n_ctx: tokens it must hold, of all sequences together.
         n_batch: most tokens of one `decode`.
         n_ubatch: tokens computed at once.
-        n_outputs: most rows of logits of one micro-batch; 1 keeps the working memory small.
+        n_outputs: most rows of logits of one `decode`; 1 keeps the working memory small.
         threads: CPU threads; None for the physical cores available.
         flash_attention: `auto` is off where only the CPU computes (measured slower there) unless the
             KV type needs it, else llama.cpp's own choice.

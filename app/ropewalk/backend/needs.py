@@ -19,6 +19,8 @@ CELL_BYTES = 150
 """What a cell of a cache takes besides its keys and values, in llama.cpp's lists of what is where
 (llama-kv-cells.h: 48 bytes in arrays, and two nodes of trees once it is filled)."""
 
+_F32_BYTES = 4
+
 
 class ContextNeeds:
     """What contexts on a model would take, one length after the other; to be closed.
@@ -100,7 +102,11 @@ class ContextNeeds:
         )
 
     def _need(self, buffers: ContextBuffers, params: ContextParams) -> Need:
-        besides = sum(buffers.n_cells) * CELL_BYTES + self._threads_bytes(buffers, params)
+        besides = (
+            sum(buffers.n_cells) * CELL_BYTES
+            + self._threads_bytes(buffers, params)
+            + self._later_logits_bytes(params)
+        )
         return Need(
             tuple(
                 DeviceNeed(
@@ -124,6 +130,11 @@ class ContextNeeds:
             return 0
         n_ubatch = min(params.n_ubatch, params.n_batch, params.n_ctx)
         return 2 * model.shape.n_head * max(buffers.n_cells, default=0) * n_ubatch
+
+    def _later_logits_bytes(self, params: ContextParams) -> int:
+        """Rows of logits that the library makes room for when they are first asked for (`output_reserve`)."""
+        rows = min(params.n_outputs, params.n_batch) - params.n_sequences
+        return max(0, rows) * self._model.shape.n_vocab * _F32_BYTES
 
     def _by_formula(self, params: ContextParams) -> Need:
         """The formula's numbers: the cache as the layers are spread, the working memory on each device."""

@@ -13,15 +13,15 @@ from ropewalk.backend.fit import Budget, DeviceNeed, Need
 from ropewalk.backend.gpus import layer_devices
 from ropewalk.backend.model import Model
 from ropewalk.backend.needs import ContextNeeds
+from ropewalk.backend.plan_choice import PlanChoice, give_plan
 from ropewalk.backend.rpc_server import RpcAddress
-from ropewalk_plan.plan import ContextPlan
 
 ALL_LAYERS = -1
 
 
 def choose_gpu_layers(
     path: Path,
-    plan: ContextPlan | None,
+    plan: PlanChoice,
     params: ContextParams,
     rpc_servers: Sequence[RpcAddress] = (),
     *,
@@ -34,7 +34,7 @@ def choose_gpu_layers(
 
     Args:
         path: the model.
-        plan: a plan to execute in place of the file's own; None leaves the file's.
+        plan: which plan is to be executed.
         params: the context.
         rpc_servers: other machines, whose devices count as GPUs.
         held_on: bytes of a device's that are to be released before the model is loaded.
@@ -134,13 +134,12 @@ def _bytes_per_layer(device: DeviceNeed, n_gpu_layers: int, need: Need) -> int:
 
 @contextmanager
 def opened(
-    path: Path, gpu_layers: int, rpc_servers: Sequence[RpcAddress], plan: ContextPlan | None
+    path: Path, gpu_layers: int, rpc_servers: Sequence[RpcAddress], plan: PlanChoice
 ) -> Iterator[Model]:
-    """A model without weights, with a plan in place of its own where one is given; closed in the end."""
+    """A model without weights, with the plan that is chosen; closed in the end."""
     model = Model.load(path, gpu_layers=gpu_layers, rpc_servers=rpc_servers, without_weights=True)
     try:
-        if plan is not None:
-            model.set_plan(plan)
+        give_plan(model, plan)
         yield model
     finally:
         model.close()

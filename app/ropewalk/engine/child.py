@@ -47,6 +47,8 @@ from ropewalk.engine.messages import (
     Resize,
     RestoreState,
     SaveState,
+    Score,
+    Scored,
     Shutdown,
     StateProgress,
     StateSaved,
@@ -55,6 +57,7 @@ from ropewalk.engine.messages import (
     Tokenize,
     Tokens,
     TokensHeld,
+    UsePlan,
     decode,
     encode,
 )
@@ -220,6 +223,8 @@ class Server:
                 )
             case Resize():
                 return Loaded(number, worker.resize(request.n_ctx))
+            case UsePlan():
+                return Loaded(number, worker.use_plan(request.plan, request.n_ctx))
             case Tokenize():
                 tokens = worker.tokenize(
                     request.text, add_special=request.add_special, parse_special=request.parse_special
@@ -239,6 +244,17 @@ class Server:
                         lambda done, total: self._send(PrefillProgress(number, done, total)),
                         request.sequence,
                         request.reserve,
+                    ),
+                )
+            case Score():
+                return Scored(
+                    number,
+                    worker.score(
+                        request.tokens,
+                        lambda done, total: self._send(PrefillProgress(number, done, total)),
+                        first=request.first,
+                        sequence=request.sequence,
+                        reserve=request.reserve,
                     ),
                 )
             case Generate():

@@ -35,6 +35,8 @@ from ropewalk.engine.messages import (
     Resize,
     RestoreState,
     SaveState,
+    Score,
+    Scored,
     StateProgress,
     StateSaved,
     Templated,
@@ -42,12 +44,14 @@ from ropewalk.engine.messages import (
     Tokenize,
     Tokens,
     TokensHeld,
+    UsePlan,
 )
 from ropewalk.engine.options import EngineOptions
 from ropewalk.engine.patience import DEFAULT_PATIENCE, Patience
 from ropewalk.engine.process import ModelProcess
 from ropewalk.engine.results import IdentityResult, MemoryUse, ModelDescription, PrefillResult, SavedState
 from ropewalk.engine.sampling import GREEDY, SamplingOptions
+from ropewalk_plan.plan import ContextPlan
 
 Answer = TypeVar("Answer", bound=Event)
 ShareProgress = Callable[[float], None]
@@ -134,6 +138,24 @@ class Engine:
         self._model = self._exchange.ask(Resize(UNSENT, n_ctx), Loaded).model
         return self._model
 
+    def use_plan(self, plan: ContextPlan | None, n_ctx: int | None = None) -> ModelDescription:
+        """Executes another plan on the loaded weights: the context is made again, and empty.
+
+        Args:
+            plan: any for this model; None for none, so that a file with a plan runs as the plain model.
+            n_ctx: tokens the new context must hold; None for as many as the old one.
+
+        Raises:
+            ModelLoadError: the library refuses the plan, or the file's own plan is native, so that its RoPE
+                keys are changed already. Then, and with the errors below, the old plan and context stay, and
+                the context is empty.
+            LibraryNotPatched: plans need the patched library.
+            DoesNotFitError: not enough memory.
+            EngineError: it does not go with the other options.
+        """
+        self._model = self._exchange.ask(UsePlan(UNSENT, plan, n_ctx), Loaded).model
+        return self._model
+
     def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = False) -> list[int]:
         """Tokens of a text.
 
@@ -213,6 +235,44 @@ class Engine:
                     on_progress(event.done, event.total)
                 if isinstance(event, Prefilled):
                     return event.result
+        raise out_of_turn(request)
+
+    def score(
+        self,
+        tokens: Sequence[int],
+        on_progress: Callable[[int, int], None] | None = None,
+        *,
+        first: int = 1,
+        sequence: int = 0,
+        reserve: int = 0,
+    ) -> tuple[float, ...]:
+        """How likely each token of a text is, given all before it.
+
+        The sequence goes on from the longest prefix it holds that ends before `first`, and holds all tokens
+        afterwards. `EngineOptions.n_scored` says how many are computed at once.
+
+        Args:
+            tokens: the text.
+            on_progress: told the tokens held and all tokens, at the beginning and after each batch.
+            first: index of the first token that is wanted; 1 or more, as nothing stands before the first.
+            sequence: which one.
+            reserve: see `prefill`.
+
+        Returns:
+            Natural log-probabilities (a log-softmax in float64) of `tokens[first:]`.
+
+        Raises:
+            PromptTooLong: they do not fit into the context, beside the other sequences.
+            Cancelled: by `cancel`; what was read is kept.
+            EngineError: there is none to score, or one is no token of the model.
+        """
+        request = Score(UNSENT, tuple(tokens), first, sequence, reserve)
+        with closing(self._exchange.stream(request)) as events:
+            for event in events:
+                if isinstance(event, PrefillProgress) and on_progress is not None:
+                    on_progress(event.done, event.total)
+                if isinstance(event, Scored):
+                    return event.log_probabilities
         raise out_of_turn(request)
 
     def generate(

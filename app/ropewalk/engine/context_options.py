@@ -13,7 +13,7 @@ def context_params(options: EngineOptions) -> ContextParams:
         n_ctx=options.n_ctx,
         n_batch=options.batch_size,
         n_ubatch=options.ubatch_size,
-        n_outputs=1 + MAX_DRAFT,
+        n_outputs=max(1 + MAX_DRAFT, min(options.n_scored, options.batch_size)),
         threads=options.threads,
         flash_attention=options.flash_attention,
         kv_type=options.kv_type,

@@ -24,8 +24,9 @@ from ropewalk.engine.results import (
     SavedState,
 )
 from ropewalk.engine.sampling import SamplingOptions
+from ropewalk_plan.plan import ContextPlan
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Raised whenever a message changes; both sides must agree."""
 
 UNSENT = 0
@@ -71,6 +72,14 @@ class Resize(Request):
 
 
 @dataclass(frozen=True)
+class UsePlan(Request):
+    """Execute another plan, or none, in a context made again and empty; `n_ctx` None: as long as it was."""
+
+    plan: ContextPlan | None
+    n_ctx: int | None = None
+
+
+@dataclass(frozen=True)
 class Tokenize(Request):
     """Turn a text into tokens."""
 
@@ -107,6 +116,16 @@ class Prefill(Request):
     """Read a prompt, from the longest prefix that is held; `reserve`: tokens the text is to have."""
 
     tokens: tuple[int, ...]
+    sequence: int = 0
+    reserve: int = 0
+
+
+@dataclass(frozen=True)
+class Score(Request):
+    """Say how likely each of the tokens from the `first` on is, given those before it."""
+
+    tokens: tuple[int, ...]
+    first: int = 1
     sequence: int = 0
     reserve: int = 0
 
@@ -209,7 +228,7 @@ class LoadProgress(Event):
 
 @dataclass(frozen=True)
 class Loaded(Event):
-    """The answer to `Load` and to `Resize`."""
+    """The answer to `Load`, `Resize` and `UsePlan`."""
 
     model: ModelDescription
 
@@ -266,7 +285,7 @@ class Templated(Event):
 
 @dataclass(frozen=True)
 class PrefillProgress(Event):
-    """Tokens of the prompt that the context holds by now, and all of them."""
+    """Tokens of the text that the context holds by now, and all of them."""
 
     final: ClassVar[bool] = False
     done: int
@@ -278,6 +297,13 @@ class Prefilled(Event):
     """The answer to `Prefill`."""
 
     result: PrefillResult
+
+
+@dataclass(frozen=True)
+class Scored(Event):
+    """The answer to `Score`: natural log-probabilities."""
+
+    log_probabilities: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -325,11 +351,13 @@ Message = Request | Event
 _KINDS: dict[str, type[Message]] = {
     kind.__name__: kind
     for kind in (
-        *(Load, Resize, Tokenize, Detokenize, ApplyTemplate, CountReusable, Prefill, Generate),
-        *(CopySequence, DropSequence, SaveState, RestoreState, MeasureMemory, CheckIdentity),
+        *(Load, Resize, UsePlan, Tokenize, Detokenize, ApplyTemplate),
+        *(CountReusable, Prefill, Score, Generate, CopySequence, DropSequence),
+        *(SaveState, RestoreState, MeasureMemory, CheckIdentity),
         *(Cancel, Shutdown),
         *(Hello, Heartbeat, LoadProgress, Loaded, Tokens, Text, Templated, TokensHeld),
-        *(PrefillProgress, Prefilled, PieceMade, Generated, StateProgress, StateSaved, MemoryMeasured),
+        *(PrefillProgress, Prefilled, Scored, PieceMade, Generated),
+        *(StateProgress, StateSaved, MemoryMeasured),
         *(IdentityChecked, Failed),
     )
 }

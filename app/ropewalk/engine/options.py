@@ -25,6 +25,8 @@ class EngineOptions:
         plan: a plan to execute in place of the file's own; None leaves the file's.
         n_sequences: texts held side by side; they share the room for `n_ctx` tokens, and what was copied from
             one to another takes its room once.
+        n_scored: tokens that `Engine.score` computes at once, at most `batch_size`; the memory for their rows
+            of logits counts as needed beside the context. 0 for as few as drafts need, which is slow.
         vocabulary_only: load no weights and make no context: the tokenizer, the template and the metadata.
     """
 
@@ -38,4 +40,5 @@ class EngineOptions:
     rpc_servers: tuple[RpcAddress, ...] = ()
     plan: ContextPlan | None = None
     n_sequences: int = 1
+    n_scored: int = 0
     vocabulary_only: bool = False

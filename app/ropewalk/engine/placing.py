@@ -10,6 +10,7 @@ from ropewalk.backend.context_memory import check_memory, fits
 from ropewalk.backend.context_params import ContextParams
 from ropewalk.backend.model import Model
 from ropewalk.backend.placement import choose_gpu_layers, opened
+from ropewalk.backend.plan_choice import PlanChoice
 from ropewalk.engine.options import EngineOptions
 from ropewalk_plan.gguf_header import GgufError, GgufHeader
 
@@ -34,7 +35,9 @@ def check_before_reading(path: Path, params: ContextParams, options: EngineOptio
 
 
 @contextmanager
-def placed_for(model: Model, params: ContextParams, options: EngineOptions) -> Iterator[Model]:
+def placed_for(
+    model: Model, params: ContextParams, options: EngineOptions, plan: PlanChoice
+) -> Iterator[Model]:
     """The model itself, or one without weights whose layers lie where the model's have to be moved to.
 
     They are moved only where as many layers as fit are to be on the GPUs, and the context does not fit beside
@@ -44,11 +47,12 @@ def placed_for(model: Model, params: ContextParams, options: EngineOptions) -> I
         model: loaded.
         params: of the context that is to take the place of the one there is.
         options: that the model was loaded with.
+        plan: which plan the model has.
     """
     if options.gpu_layers is None and not fits(model, params, 0, with_margin=True):
-        n = choose_gpu_layers(model.path, options.plan, params, options.rpc_servers, held_on=model.held_on)
+        n = choose_gpu_layers(model.path, plan, params, options.rpc_servers, held_on=model.held_on)
         if n != model.placed.gpu_layers:
-            with opened(model.path, n, options.rpc_servers, options.plan) as elsewhere:
+            with opened(model.path, n, options.rpc_servers, plan) as elsewhere:
                 yield elsewhere
             return
     yield model

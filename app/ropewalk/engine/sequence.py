@@ -85,13 +85,7 @@ class TokenSequence:
             PromptTooLongError: it does not fit into the context; nothing has changed.
         """
         start = time.perf_counter()
-        common = self._common_with(prompt)
-        self._require_readable(prompt, common)
-        kept = self.roll_back_to(common)
-        length = max(len(prompt), reserve)
-        if not self.context.reserve(length, sequence=self.number):
-            kept = self.roll_back_to(0)
-            self.context.reserve(length, sequence=self.number)
+        kept = self.prepare(prompt, len(prompt) - 1, reserve)
         on_progress(kept, len(prompt))
         try:
             status = self._read_on(prompt, on_progress)
@@ -109,6 +103,30 @@ class TokenSequence:
             seconds=time.perf_counter() - start,
             cancelled=status is DecodeStatus.ABORTED,
         )
+
+    def prepare(self, prompt: Sequence[int], most: int, reserve: int) -> int:
+        """Forgets all but a prefix of `prompt`, and puts the factors in force that it is to be read with.
+
+        Args:
+            prompt: the tokens that are to be held.
+            most: of the prefix.
+            reserve: see `read`.
+
+        Returns:
+            Tokens that are left.
+
+        Raises:
+            BackendError: see `read`.
+            PromptTooLongError: see `read`.
+        """
+        common = min(self._common_with(prompt), most)
+        self._require_readable(prompt, common)
+        kept = self.roll_back_to(common)
+        length = max(len(prompt), reserve)
+        if not self.context.reserve(length, sequence=self.number):
+            kept = self.roll_back_to(0)
+            self.context.reserve(length, sequence=self.number)
+        return kept
 
     def reusable(self, prompt: Sequence[int]) -> int:
         """Tokens that `read` would keep of what is held (under windows of several sizes maybe a few more)."""

@@ -11,10 +11,11 @@ from pathlib import Path
 from ropewalk.backend import chat_template, state_file
 from ropewalk.backend.context import Context
 from ropewalk.backend.context_memory import check_memory, fits
-from ropewalk.backend.context_params import ContextParams
+from ropewalk.backend.context_params import ContextParams, check_params
 from ropewalk.backend.errors import BackendError, ContextError, StoppedError
 from ropewalk.backend.model import Model
 from ropewalk.backend.placement import choose_gpu_layers
+from ropewalk.backend.plan_choice import NO_PLAN, PlanChoice, give_plan, require_replaceable
 from ropewalk.backend.special_tokens import special_tokens
 from ropewalk.backend.state_file import WrittenState
 from ropewalk.backend.vocabulary_model import VocabularyModel
@@ -34,6 +35,7 @@ from ropewalk.engine.results import (
     SavedState,
 )
 from ropewalk.engine.sampling import SamplingOptions
+from ropewalk.engine.scoring import score
 from ropewalk.engine.sequence import HeldTokens, ReadProgress, TokenSequence
 from ropewalk_plan.plan import ContextPlan
 
@@ -56,6 +58,7 @@ class Worker:
         self._model: Model | None = None
         self._vocabulary_model: VocabularyModel | None = None
         self._options = EngineOptions(n_ctx=0)
+        self._plan: PlanChoice = None
         self._params: ContextParams | None = None
         self._sequences: tuple[TokenSequence, ...] = ()
 
@@ -82,8 +85,8 @@ class Worker:
             gpu_layers = choose_gpu_layers(path, options.plan, params, options.rpc_servers)
         check_before_reading(path, params, options, gpu_layers)
         try:
-            self._model = _load_weights(path, options, gpu_layers, progress)
-            self._options = options
+            self._model = _load_weights(path, options, options.plan, gpu_layers, progress)
+            self._options, self._plan = options, options.plan
             _require_possible(self._model, params)
             self._make_context(self._model, params)
         except BaseException:
@@ -101,7 +104,7 @@ class Worker:
         """
         model, before = self._loaded()
         params = dataclasses.replace(before, n_ctx=n_ctx)
-        with placed_for(model, params, self._options) as target:
+        with placed_for(model, params, self._options, self._plan) as target:
             check_memory(target, params, model.held_on)
             held = self._take_out(target, params, model.held_on)
             gpu_layers = target.placed.gpu_layers
@@ -115,6 +118,39 @@ class Worker:
             raise
         self._put_in(held)
         return _describe(self._loaded()[0], n_ctx)
+
+    def use_plan(self, plan: ContextPlan | None, n_ctx: int | None) -> ModelDescription:
+        """Gives the model another plan, or none, and makes an empty context under it; the weights stay.
+
+        Where that fails, the old plan and an empty context of the old size are there again. As with `resize`,
+        the weights are loaded again where fewer layers fit on the GPU.
+        """
+        model, before = self._loaded()
+        for sequence in self._sequences:
+            sequence.drop()
+        require_replaceable(model)
+        params = before if n_ctx is None else dataclasses.replace(before, n_ctx=n_ctx)
+        check_params(params)
+        gpu_layers = model.placed.gpu_layers
+        old = _plan_in_force(model)
+        self._plan = NO_PLAN if plan is None else plan
+        try:
+            give_plan(model, self._plan)
+            _require_possible(model, params)
+            with placed_for(model, params, self._options, self._plan) as target:
+                check_memory(target, params, model.held_on)
+                new_gpu_layers = target.placed.gpu_layers
+            self._drop_context()
+            self._make_context(self._placed(model.path, new_gpu_layers), params)
+        except BaseException:
+            self._plan = old
+            with suppress(BackendError):
+                model = self._placed(model.path, gpu_layers)
+                give_plan(model, old)
+                if not self._sequences:
+                    self._make_context(model, before)
+            raise
+        return _describe(self._loaded()[0], params.n_ctx)
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """Tokens of a text."""
@@ -149,6 +185,12 @@ class Worker:
     ) -> PrefillResult:
         """Reads a prompt."""
         return self._held(sequence).read(tokens, on_progress, reserve)
+
+    def score(
+        self, tokens: Sequence[int], on_progress: ReadProgress, *, first: int, sequence: int, reserve: int
+    ) -> tuple[float, ...]:
+        """Log-probabilities of the tokens of a text from the `first` on."""
+        return score(self._held(sequence), tokens, on_progress, first=first, reserve=reserve)
 
     def generate(
         self,
@@ -277,7 +319,7 @@ class Worker:
             self._should_stop()  # which is a sign of life
             return True
 
-        self._model = _load_weights(path, self._options, gpu_layers, progress)
+        self._model = _load_weights(path, self._options, self._plan, gpu_layers, progress)
         return self._model
 
     def _take_out(
@@ -319,17 +361,25 @@ class Worker:
 
 
 def _load_weights(
-    path: Path, options: EngineOptions, gpu_layers: int, on_progress: Callable[[float], bool]
+    path: Path,
+    options: EngineOptions,
+    plan: PlanChoice,
+    gpu_layers: int,
+    on_progress: Callable[[float], bool],
 ) -> Model:
     """The model with its plan."""
     model = Model.load(path, gpu_layers=gpu_layers, rpc_servers=options.rpc_servers, on_progress=on_progress)
     try:
-        if options.plan is not None:
-            model.set_plan(options.plan)
+        give_plan(model, plan)
     except BaseException:
         model.close()
         raise
     return model
+
+
+def _plan_in_force(model: Model) -> PlanChoice:
+    plan, _ = model.plan() or (NO_PLAN, False)
+    return plan
 
 
 def _describe(
