@@ -1,0 +1,1 @@
+"""A tiny language model of our own: the texts it learns, its tokenizer, its training and what it can do."""
