@@ -28,6 +28,7 @@ from benchmark.page import Section, write_section  # noqa: E402
 from benchmark.plans import METHODS, measure_plans  # noqa: E402
 from benchmark.quote import QUOTED, measure_quote  # noqa: E402
 from benchmark.reopen import measure_reopen  # noqa: E402
+from benchmark.stock_flags import measure_stock_flags  # noqa: E402
 from benchmark.stock_library import ensure_stock_library  # noqa: E402
 from benchmark.stream import measure_stream  # noqa: E402
 from benchmark.window_plan import WINDOWS, WindowPlan  # noqa: E402
@@ -40,7 +41,10 @@ from ropewalk.evaluation.results import write_json  # noqa: E402
 
 PAGE = _ROOT / "docs" / "benchmarks.md"
 _QUICK = ("identity", "nodes", "plans")
-_ALL = (*_QUICK, "windows", "decode", "flash-attention", "kv-types", "stream", "bake", "quote", "reopen")
+_ALL = (
+    *(*_QUICK, "stock-flags", "windows", "decode", "flash-attention", "kv-types", "stream", "bake"),
+    *("quote", "reopen"),
+)
 _FLASH = {"off": (False,), "on": (True,), "both": (False, True)}
 _NOT_IN_THE_COMMAND = ("what", "json", "page", "jobs")
 _BAD_INPUT = 3
@@ -172,6 +176,8 @@ def _measure(what: str, bench: Bench, given: argparse.Namespace) -> Outcome:
     methods = METHODS if given.methods is None else tuple(given.methods.split(","))
     if what == "identity":
         return measure_identity(bench)
+    if what == "stock-flags":
+        return measure_stock_flags(bench)
     if what == "nodes":
         return measure_nodes(bench, methods if given.methods else (*METHODS, WINDOWS), windows())
     if what == "plans":

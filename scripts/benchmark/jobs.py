@@ -13,6 +13,21 @@ OURS, STOCK = "patched", "unpatched"
 
 
 @dataclass(frozen=True)
+class NativeScaling:
+    """The library's own context extension, as its tools' flags ask for it.
+
+    Attributes:
+        kind: `linear` or `yarn`.
+        scale: L'/L.
+        original_length: L.
+    """
+
+    kind: str
+    scale: float
+    original_length: int
+
+
+@dataclass(frozen=True)
 class Setup:
     """A model and a context, the same for both libraries but for the plan.
 
@@ -26,6 +41,7 @@ class Setup:
         method: of the plan that is set on the model, as `ropewalk --method` spells it; "" for no plan.
         target_length: the plan's, in tokens.
         options: the method's.
+        native_scaling: flags of the library's own in place of a plan.
     """
 
     model: str
@@ -37,6 +53,7 @@ class Setup:
     method: str = ""
     target_length: int = 0
     options: Mapping[str, str] = field(default_factory=dict)
+    native_scaling: NativeScaling | None = None
 
 
 @dataclass(frozen=True)
@@ -171,7 +188,10 @@ def job_from_json(value: Mapping[str, Any]) -> Job:
     """The job that `job_to_json` wrote."""
     fields = {name: item for name, item in value.items() if name != "kind"}
     if "setup" in fields:
-        fields["setup"] = Setup(**fields["setup"])
+        setup = dict(fields["setup"])
+        scaling = setup.get("native_scaling")
+        setup["native_scaling"] = None if scaling is None else NativeScaling(**scaling)
+        fields["setup"] = Setup(**setup)
     if "stops" in fields:
         fields["stops"] = tuple(fields["stops"])
     job: Job = _KINDS[value["kind"]](**fields)

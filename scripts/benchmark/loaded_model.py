@@ -28,6 +28,7 @@ _KV_TYPES = {
     "q5_1": capi.GGML_TYPE_Q5_1,
     "q4_0": capi.GGML_TYPE_Q4_0,
 }
+_SCALINGS = {"linear": capi.LLAMA_ROPE_SCALING_TYPE_LINEAR, "yarn": capi.LLAMA_ROPE_SCALING_TYPE_YARN}
 _KV_SIZE = re.compile(r"KV buffer size = +([\d.]+) MiB")
 _MEBIBYTE = 1 << 20
 
@@ -158,6 +159,11 @@ def _context_parameters(setup: Setup, callback: Native) -> Native:
     native.flash_attn_type = int(setup.flash_attention)
     native.type_k = native.type_v = _KV_TYPES[setup.kv_type]
     native.no_perf = True
+    scaling = setup.native_scaling
+    if scaling is not None:
+        native.rope_scaling_type = _SCALINGS[scaling.kind]
+        native.rope_freq_scale = 1.0 / scaling.scale
+        native.yarn_orig_ctx = scaling.original_length
     if callback is not None:
         native.cb_eval = callback
     return native
