@@ -43,12 +43,18 @@ def make_plan(
     schedule = next((part.schedule for part in parts if part.schedule), ())
     if windowed.streaming:  # which states its factors, the model's own where no method changes them
         schedule = schedule or extension.unchanged()
+    if windowed.rope_layers is not None and not schedule:
+        raise PlanError(
+            "option rope_layers says which layers new frequencies are for, and no method gives any; name one "
+            "beside windows, or leave the option out"
+        )
     return ContextPlan(
         method=SEPARATOR.join(info.name for info in infos),
         options=_options_text(infos, options or {}),
         train_length=length,
         target_length=target_length,
         schedule=schedule,
+        rope_layers=windowed.rope_layers,
         position_map=_position_map(parts),
         logn_length=max(part.logn_length for part in parts),
         windows=windowed.windows,

@@ -73,9 +73,14 @@ class Extension:
 
 @dataclass(frozen=True)
 class PlanPart:
-    """What one method says of a plan; what it leaves out, it leaves as it is."""
+    """What one method says of a plan; what it leaves out, it leaves as it is.
+
+    The layers that frequencies and position map concern (`rope_layers`) may be said by a method that sets
+    neither of the two.
+    """
 
     schedule: tuple[ScheduleStep, ...] = ()
+    rope_layers: tuple[int, ...] | None = None
     position_map: PositionMap = field(default_factory=PositionMap)
     logn_length: int = 0
     windows: tuple[int, ...] = ()

@@ -26,6 +26,7 @@ from ropewalk_plan.streaming import widest_stream_window
 
 STREAMING_SINKS = 4
 _UNIFORM, _LAYER_WISE = "uniform", "layer-wise"
+_ALL, _FULL = "all", "full"
 
 
 def layer_wise_windows(window: int, target_length: int, n_layer: int) -> tuple[int, ...]:
@@ -62,9 +63,12 @@ def build_windows(extension: Extension, options: Mapping[str, OptionValue]) -> P
     paper finds lower layers more sensitive to length; on a small model the rule has been seen to lose
     retrieval where windows on measured layers keep it, so it is not the default.
 
+    With `rope_layers=full` the frequencies and the position map of the methods beside it are for the layers
+    without a window alone: a window of at most L holds no distance that the model has not been trained on.
+
     Raises:
         PlanError: a list of another length than the model has layers, or of several numbers with
-            `rule=layer-wise`.
+            `rule=layer-wise`; or `rope_layers=full` where every layer has a window.
     """
     n_layer = extension.spec.n_layer
     given = as_optional_whole_numbers(options, "windows")
@@ -88,7 +92,14 @@ def build_windows(extension: Extension, options: Mapping[str, OptionValue]) -> P
         windows = widths if len(widths) == n_layer else widths * n_layer
     if not any(windows):
         return PlanPart()
-    return PlanPart(windows=windows, sinks=int(as_number(options, "sinks")))
+    rope_layers = None
+    if options["rope_layers"] == _FULL:
+        rope_layers = tuple(layer for layer, window in enumerate(windows) if not window)
+        if not rope_layers:
+            raise PlanError(
+                f"option rope_layers is {_FULL}, and every layer has a window; it must be {_ALL} here"
+            )
+    return PlanPart(windows=windows, rope_layers=rope_layers, sinks=int(as_number(options, "sinks")))
 
 
 def build_streaming(extension: Extension, options: Mapping[str, OptionValue]) -> PlanPart:
@@ -144,6 +155,12 @@ WINDOWS = MethodInfo(
             _UNIFORM,
             (_UNIFORM, _LAYER_WISE),
             "layer-wise is Qwen's: from windows at the lowest layers, doubling, to all tokens at the top",
+        ),
+        choice_option(
+            "rope_layers",
+            _ALL,
+            (_ALL, _FULL),
+            "ours: the layers that new frequencies are for; full = those without a window",
         ),
         _sinks_option(0, "Qwen has none"),
     ),
