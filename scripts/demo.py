@@ -18,7 +18,9 @@ from provision.demo_model import model_path
 from ropewalk.cli.failures import report
 from ropewalk.cli.progress import Bytes, Measure, ProgressReport, Tokens
 from ropewalk.engine import Engine, EngineOptions
-from ropewalk.evaluation.passkey import PasskeyResult, context_length, plan_tasks, run_task
+from ropewalk.evaluation.passkey import passkey_tasks
+from ropewalk.evaluation.retrieval import RetrievalResult
+from ropewalk.evaluation.retrieval_run import context_length, run_tasks
 from ropewalk.sessions import context_for
 from ropewalk_convert.bake import bake
 from ropewalk_plan import ContextPlan, GgufHeader, PlanError, make_plan, read_plan, rope_spec_from_gguf
@@ -38,7 +40,7 @@ _FIRST_CONTEXT = 512  # tokens; until the prompt is built and its length known
 class Answer:
     """What one file said, and up to where it claims to work."""
 
-    result: PasskeyResult
+    result: RetrievalResult
     length: int
 
 
@@ -96,16 +98,20 @@ def ask(model: Path, name: str, progress: ProgressReport) -> Answer:
             description = engine.load(
                 model, EngineOptions(n_ctx=_FIRST_CONTEXT), lambda done: update(done, 1.0)
             )
-        tasks = plan_tasks(engine, [PASSKEY_LENGTH], [PASSKEY_DEPTH], trials=1, seed=SEED)
+        tasks = passkey_tasks(engine, [PASSKEY_LENGTH], [PASSKEY_DEPTH], trials=1, seed=SEED)
         engine.resize(context_for(context_length(tasks)))
-        with progress.step(f"{name} reads {tasks[0].prompt.tokens:,} tokens", Tokens()) as update:
-            return Answer(run_task(engine, tasks[0], update), description.target_length)
+        with progress.step(f"{name} reads {len(tasks[0].tokens):,} tokens", Tokens()) as update:
+            (result,) = run_tasks(
+                engine, tasks, method=name, on_progress=lambda done, total, _task: update(done, total)
+            )
+        return Answer(result, description.target_length)
 
 
 def comparison(plain: Answer, baked: Answer) -> Table:
     """The two answers side by side."""
     result = plain.result
-    title = f"A passkey in {result.prompt_tokens:,} tokens, at {result.depth:.0%} of the text: {result.key}"
+    (key,) = result.expected
+    title = f"A passkey in {result.prompt_tokens:,} tokens, at {result.depth:.0%} of the text: {key}"
     table = Table(title=title, title_justify="left")
     for heading in ("", "plain file", "baked file"):
         table.add_column(heading)

@@ -52,13 +52,17 @@ class TestPasskey:
         assert len(results["results"]) == 8
         for row in results["results"]:
             assert set(row) == {
-                *("length", "depth", "trial", "key", "answer", "hit", "prompt_tokens", "seconds")
+                *("method", "test", "length", "depth", "trial", "expected", "answer", "hit"),
+                *("prompt_tokens", "distance", "computed_tokens", "seconds"),
             }
+            assert (row["method"], row["test"]) == ("dprope", "passkey")
             assert row["hit"] is True
-            assert row["answer"] == f" {row['key']}. Remember it."
+            assert row["answer"] == f" {row['expected'][0]}. Remember it."
             assert row["length"] - 30 < row["prompt_tokens"] <= row["length"]
             assert row["seconds"] > 0
-        assert len({row["key"] for row in results["results"]}) == 8
+            assert 0 < row["computed_tokens"] <= row["prompt_tokens"]
+            assert (1 - row["depth"]) * row["length"] * 0.9 - 30 < row["distance"] < row["prompt_tokens"]
+        assert len({row["expected"][0] for row in results["results"]}) == 8
 
     def test_the_tables_show_hits_and_answers(self, command: CommandLine, model: Path) -> None:
         command.engine.respond = lambda prompt: " 123456"
@@ -137,9 +141,10 @@ class TestPasskey:
 
     def test_what_prompts_share_is_read_once(self, command: CommandLine, model: Path) -> None:
         command("passkey", model, "--lengths", "1000", "--depths", "0.9", "--trials", "2")
-        first, second = command.engine.prefills
-        assert first.cached_tokens == 0
-        assert second.cached_tokens > 0.85 * second.prompt_tokens
+        filler, first, second = command.engine.prefills
+        assert filler.cached_tokens == 0
+        for prompt in (first, second):
+            assert filler.prompt_tokens == prompt.cached_tokens > 0.85 * prompt.prompt_tokens
 
     def test_an_existing_results_file_stays_without_force(
         self, command: CommandLine, model: Path, tmp_path: Path
@@ -201,7 +206,7 @@ class TestPasskey:
             command("passkey", model, "--lengths", "400", "--depths", "0.5", "--json", "-", "--seed", seed)
             for seed in ("0", "1", "1")
         ]
-        keys = [json.loads(outcome.stdout)["results"][0]["key"] for outcome in outcomes]
+        keys = [json.loads(outcome.stdout)["results"][0]["expected"] for outcome in outcomes]
         assert keys[0] != keys[1] == keys[2]
 
 

@@ -14,10 +14,10 @@ from ropewalk.engine import EngineOptions
 from ropewalk.evaluation.passkey_prompt import (
     PromptLengthError,
     build_prompt,
-    is_hit,
     make_cell,
     prompt_text,
 )
+from ropewalk.evaluation.retrieval import RetrievalTask, is_hit
 
 # Written out from the paper's text, not from the code.
 EXPECTED = (
@@ -121,4 +121,16 @@ def test_keys_are_five_digits_and_differ() -> None:
     ],
 )
 def test_a_hit_is_the_exact_key(answer: str, hit: bool) -> None:
-    assert is_hit(answer, "12345") is hit
+    task = RetrievalTask(
+        test="passkey",
+        length=400,
+        depth=0.5,
+        trial=0,
+        tokens=(1, 2, 3),
+        shared=1,
+        distance=2,
+        expected=("12345",),
+        rule="first-number",
+        answer_tokens=16,
+    )
+    assert is_hit(task, answer) is hit

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from ropewalk.engine import Engine, EngineOptions
-from ropewalk.evaluation.passkey import context_length, plan_tasks, run_task
+from ropewalk.evaluation.passkey import passkey_tasks
+from ropewalk.evaluation.retrieval_run import context_length, run_tasks
 from ropewalk_convert import bake
 
 pytestmark = [pytest.mark.real_model, pytest.mark.usefixtures("patched_library")]
@@ -36,9 +37,9 @@ def test_a_baked_file_says_how_far_it_reaches_and_finds_a_passkey(
         model = engine.load(baked(real_model, baked_folder, method), EngineOptions(n_ctx=512))
         assert (model.train_length, model.target_length) == (8192, TARGET_LENGTH)
         assert model.native == (method == "dprope")  # the architecture reads factors, and nothing else
-        (task,) = plan_tasks(engine, [600], [0.5], trials=1)
-        engine.resize(context_length([task]))
-        result = run_task(engine, task)
+        tasks = passkey_tasks(engine, [600], [0.5], trials=1)
+        engine.resize(context_length(tasks))
+        (result,) = run_tasks(engine, tasks, method=method)
     assert 600 - 25 <= result.prompt_tokens <= 600 + 25  # a filler sentence
     assert result.hit, result.answer
 

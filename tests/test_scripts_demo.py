@@ -10,12 +10,26 @@ from rich.console import Console
 
 import demo
 from ropewalk.cli.progress import ProgressReport
-from ropewalk.evaluation.passkey import PasskeyResult
+from ropewalk.evaluation.retrieval import RetrievalResult
 from ropewalk_plan import GgufHeader, read_plan
 
 
 def _answer(text: str, *, hit: bool, length: int) -> demo.Answer:
-    return demo.Answer(PasskeyResult(12000, 0.6, 0, "12345", text, hit, 11990, 100.4), length)
+    result = RetrievalResult(
+        method="the file",
+        test="passkey",
+        length=12000,
+        depth=0.6,
+        trial=0,
+        expected=("12345",),
+        answer=text,
+        hit=hit,
+        prompt_tokens=11990,
+        distance=4796,
+        computed_tokens=11990,
+        seconds=100.4,
+    )
+    return demo.Answer(result, length)
 
 
 def test_the_baked_copy_is_made_once(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ropewalk.backend.errors import LibraryNotPatchedError
 from ropewalk.documents import DocumentError
 from ropewalk.engine import DoesNotFitError, ModelLoadError
-from ropewalk.evaluation.passkey_prompt import PromptLengthError
+from ropewalk.evaluation.passkey_prompt import MissingDigitsError, PromptLengthError
 from ropewalk.evaluation.results_file import ResultsFileError, ResultsMismatch
 from ropewalk.sessions import TooLongError
 from ropewalk.sessions.snapshot import UnknownSnapshot
@@ -35,6 +35,7 @@ _EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (  # the first that f
     (SourceError, BAD_INPUT),
     (DocumentError, BAD_INPUT),
     (InputFileError, BAD_INPUT),
+    (MissingDigitsError, BAD_INPUT),
     (ResultsFileError, BAD_INPUT),
     (ResultsMismatch, USAGE),
     (TargetError, USAGE),

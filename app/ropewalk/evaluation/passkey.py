@@ -2,55 +2,31 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from ropewalk.engine import Engine
-from ropewalk.evaluation.passkey_prompt import PasskeyCell, PasskeyPrompt, build_prompt, is_hit, make_cell
+from ropewalk.evaluation.passkey_prompt import MissingDigitsError, build_prompt, haystack_text, make_cell
+from ropewalk.evaluation.retrieval import RetrievalTask
+from ropewalk.evaluation.retrieval_order import common_tokens
+
+TEST = "passkey"
 
 ANSWER_TOKENS = 16
 """Tokens generated per cell: the key takes at most six in any tokenizer, the rest shows what a miss says."""
 
-
-@dataclass(frozen=True)
-class PasskeyResult:
-    """What came of one cell.
-
-    Attributes:
-        length: tokens asked for.
-        depth: where the key lay, as a share of the filler.
-        trial: number of the repetition, from 0.
-        key: the five digits hidden.
-        answer: the generated text, greedy.
-        hit: whether it gives exactly the key.
-        prompt_tokens: tokens the prompt had.
-        seconds: time from tokenized prompt to the end of the answer. What a cell's prompt has in common
-            with the cell's before it is not computed again, so cells are not comparable by it.
-    """
-
-    length: int
-    depth: float
-    trial: int
-    key: str
-    answer: str
-    hit: bool
-    prompt_tokens: int
-    seconds: float
+_DIGITS = "0123456789"
 
 
-@dataclass(frozen=True)
-class PasskeyTask:
-    """A cell with its prompt."""
-
-    cell: PasskeyCell
-    prompt: PasskeyPrompt
-
-
-def plan_tasks(
-    engine: Engine, lengths: Sequence[int], depths: Sequence[float], trials: int, seed: int = 0
-) -> list[PasskeyTask]:
-    """Build the prompts of every length, depth and trial, in the order in which they are best run.
+def passkey_tasks(
+    engine: Engine,
+    lengths: Sequence[int],
+    depths: Sequence[float],
+    trials: int,
+    seed: int = 0,
+    *,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[RetrievalTask]:
+    """The prompts of every length, depth and trial; the same arguments give the same ones on every machine.
 
     Args:
         engine: a loaded model, which counts the tokens.
@@ -58,46 +34,71 @@ def plan_tasks(
         depths: shares of the filler before the key, 0 to 1.
         trials: repetitions of each length and depth.
         seed: other seeds give other keys.
+        on_progress: told the prompts made and in all.
+
+    Returns:
+        Tasks by length, depth and trial, rising.
 
     Raises:
         PromptLengthError: a length is too short for the prompt.
+        MissingDigitsError: the model's vocabulary lacks digits.
     """
+    _require_digits(engine)
     cells = [
         make_cell(length, depth, trial, seed)
         for length in sorted(set(lengths))
         for depth in sorted(set(depths))
         for trial in range(trials)
     ]
-    return [PasskeyTask(cell, build_prompt(cell, lambda text: len(engine.tokenize(text)))) for cell in cells]
+    vocabulary: dict[int, int] = {}  # a token is one object wherever it stands, in millions of places
+    haystack: tuple[int, ...] = ()
+    tasks = []
+    # the longest first, whose haystack serves all others
+    for done, cell in enumerate(reversed(cells)):
+        if on_progress is not None:
+            on_progress(done, len(cells))
+        tokenized: dict[str, list[int]] = {}
+
+        def count(text: str, tokenized: dict[str, list[int]] = tokenized) -> int:
+            tokenized[text] = engine.tokenize(text)
+            return len(tokenized[text])
+
+        prompt = build_prompt(cell, count)
+        tokens = tuple(vocabulary.setdefault(token, token) for token in tokenized[prompt.text])
+        if len(haystack) < len(tokens):
+            haystack = tuple(engine.tokenize(haystack_text(prompt.filler_before + prompt.filler_after + 1)))
+        shared = common_tokens(haystack, tokens)
+        tasks.append(
+            RetrievalTask(
+                test=TEST,
+                length=cell.length,
+                depth=cell.depth,
+                trial=cell.trial,
+                tokens=tokens,
+                shared=shared,
+                distance=len(tokens) - shared,
+                expected=(cell.key,),
+                rule="first-number",
+                answer_tokens=ANSWER_TOKENS,
+            )
+        )
+    return tasks[::-1]
 
 
-def context_length(tasks: Sequence[PasskeyTask]) -> int:
-    """The context length that running all tasks needs."""
-    return max(task.prompt.tokens for task in tasks) + ANSWER_TOKENS
+def _require_digits(engine: Engine) -> None:
+    """Refuse a model that reads two keys as the same text.
 
-
-def run_task(
-    engine: Engine, task: PasskeyTask, on_progress: Callable[[int, int], None] | None = None
-) -> PasskeyResult:
-    """Ask one cell's question, greedily.
-
-    Args:
-        engine: a loaded model whose context has at least `context_length([task])` tokens.
-        task: what to ask.
-        on_progress: told tokens read and in all.
+    Raises:
+        MissingDigitsError: so.
     """
-    tokens = engine.tokenize(task.prompt.text)
-    start = time.perf_counter()
-    engine.prefill(tokens, on_progress)
-    answer = "".join(piece.text for piece in engine.generate(ANSWER_TOKENS))
-    cell = task.cell
-    return PasskeyResult(
-        length=cell.length,
-        depth=cell.depth,
-        trial=cell.trial,
-        key=cell.key,
-        answer=answer,
-        hit=is_hit(answer, cell.key),
-        prompt_tokens=len(tokens),
-        seconds=time.perf_counter() - start,
-    )
+    missing = [
+        digit
+        for digit in _DIGITS
+        if engine.detokenize(engine.tokenize(digit, add_special=False)).strip() != digit
+    ]
+    if missing:
+        path = engine.model.path if engine.model is not None else "the model"
+        raise MissingDigitsError(
+            f"{path} has no token for {', '.join(missing)}, so a passkey cannot be told from another; "
+            "test a model whose vocabulary has all ten digits, or hide words with `ropewalk needle`."
+        )

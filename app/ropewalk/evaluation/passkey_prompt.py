@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,11 +14,13 @@ FILLER = "The grass is green. The sky is blue. The sun is yellow. Here we go. Th
 NEEDLE = "The pass key is {key}. Remember it. {key} is the pass key."
 QUESTION = "What is the pass key? The pass key is"
 
-_FIVE_DIGITS_OR_MORE = re.compile(r"[0-9]{5,}")
-
 
 class PromptLengthError(ValueError):
     """A length that no passkey prompt can have."""
+
+
+class MissingDigitsError(ValueError):
+    """A model that cannot read every number; the message is a sentence."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,11 @@ def prompt_text(key: str, filler_before: int, filler_after: int) -> str:
     return "\n".join(part for part in parts if part)
 
 
+def haystack_text(fillers: int) -> str:
+    """What every prompt begins with up to its key, with at most so many repetitions of the filler."""
+    return "\n".join([INTRODUCTION, " ".join([FILLER] * fillers)])
+
+
 def build_prompt(cell: PasskeyCell, count_tokens: Callable[[str], int]) -> PasskeyPrompt:
     """Build the longest prompt of a cell that has at most `cell.length` tokens.
 
@@ -113,16 +119,6 @@ def build_prompt(cell: PasskeyCell, count_tokens: Callable[[str], int]) -> Passk
             repetitions -= 1
     text, before = _split(cell, repetitions)
     return PasskeyPrompt(text, measure(repetitions), before, repetitions - before)
-
-
-def is_hit(answer: str, key: str) -> bool:
-    """Whether an answer gives the key exactly.
-
-    The first run of five or more digits must be the key; so `123456` is no hit for `12345`, and neither
-    is an answer that names another number first. Shorter runs ("1. ...") are passed over.
-    """
-    run = _FIVE_DIGITS_OR_MORE.search(answer)
-    return run is not None and run.group() == key
 
 
 def _split(cell: PasskeyCell, repetitions: int) -> tuple[str, int]:

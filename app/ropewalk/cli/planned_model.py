@@ -1,0 +1,129 @@
+"""One loaded model that is measured under several plans, one after the other."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ropewalk.cli.methods_list import MethodsAsked, labelled_plans
+from ropewalk.cli.options import RunOptions
+from ropewalk.cli.progress import Measure, ProgressReport
+from ropewalk.cli.running import FIRST_CONTEXT, require_file, started_engine
+from ropewalk.engine import Engine, EngineOptions, ModelDescription
+from ropewalk.evaluation.labelled_plan import PLAIN, LabelledPlan, label_of
+from ropewalk_plan import ContextPlan, GgufHeader, PlanError, read_plan
+
+
+class PlannedModel:
+    """A model and the plans to measure.
+
+    Attributes:
+        path: the file.
+        engine: has it loaded, with some context.
+        plans: in the order in which they were asked for.
+    """
+
+    def __init__(
+        self, path: Path, engine: Engine, options: EngineOptions, plans: tuple[LabelledPlan, ...]
+    ) -> None:
+        """A model that is loaded.
+
+        Args:
+            path: the file.
+            engine: has it loaded.
+            options: that it was loaded with.
+            plans: those to measure; empty for the one that the file carries, or for the plain model.
+        """
+        self.path, self.engine = path, engine
+        self._options = options
+        self._carries = not plans
+        self.plans = plans or (_own(engine.model),)
+
+    def use(self, plan: LabelledPlan, n_ctx: int) -> ModelDescription:
+        """Puts a plan in force. Texts read before may be held still, or not.
+
+        Args:
+            plan: one of `plans`.
+            n_ctx: tokens the context must hold.
+
+        Raises:
+            DoesNotFitError: not enough memory.
+            EngineError: the library refuses the plan.
+        """
+        if self._carries:
+            return self.engine.resize(n_ctx)
+        n_sequences = _sequences_for(plan.plan)
+        if n_sequences == self._options.n_sequences:
+            return self.engine.use_plan(plan.plan, n_ctx)
+        self._options = dataclasses.replace(
+            self._options, plan=plan.plan, n_ctx=n_ctx, n_sequences=n_sequences
+        )
+        return self.engine.load(self.path, self._options)
+
+    def require_room(self, n_ctx: int) -> None:
+        """Refuse a context that does not fit under one of the plans, before anything is computed.
+
+        Raises:
+            DoesNotFitError: so.
+        """
+        taken = {_cells(plan.plan): plan for plan in reversed(self.plans)}
+        for plan in taken.values():
+            self.use(plan, n_ctx)
+
+
+@contextmanager
+def planned_model(
+    model: Path, run: RunOptions, progress: ProgressReport, asked: MethodsAsked
+) -> Iterator[PlannedModel]:
+    """A started engine with the model loaded, to be measured under what was asked for.
+
+    Args:
+        model: a GGUF file.
+        run: how to run it.
+        progress: told of the loading.
+        asked: the methods; none for what the file carries.
+
+    Raises:
+        InputFileError: there is no such file, or it carries a plan and methods are to replace it.
+        PlanError: a method does not make a plan for this model.
+        EngineError: the engine cannot start, or load it.
+    """
+    require_file(model)
+    plans = labelled_plans(model, asked.choices) if asked.choices else ()
+    options = dataclasses.replace(
+        run.engine_options(FIRST_CONTEXT),
+        plan=plans[0].plan if plans else None,
+        n_sequences=_sequences_for(plans[0].plan if plans else _carried(model)),
+    )
+    with started_engine() as engine:
+        with progress.step(f"loading {model.name}", Measure()) as update:
+            engine.load(model, options, lambda done: update(done, 1.0))
+        yield PlannedModel(model, engine, options, plans)
+
+
+def _sequences_for(plan: ContextPlan | None) -> int:
+    """A trunk that prompts have in common, and a copy of it that goes on; a stream holds one text."""
+    return 1 if plan is not None and plan.streaming else 2
+
+
+def _cells(plan: ContextPlan | None) -> tuple[object, ...]:
+    """What the size of a context depends on."""
+    return () if plan is None or not any(plan.windows) else (plan.windows, plan.sinks, plan.streaming)
+
+
+def _carried(model: Path) -> ContextPlan | None:
+    """The plan a file carries; whatever else is wrong with it, loading it will say."""
+    try:
+        stored = read_plan(GgufHeader.read(model))
+    except (OSError, PlanError):
+        return None
+    return None if stored is None else stored.plan
+
+
+def _own(description: ModelDescription | None) -> LabelledPlan:
+    """What a file does by itself."""
+    plan = None if description is None else description.plan
+    method = PLAIN if plan is None else plan.method
+    return LabelledPlan(label_of(method), method, {}, plan)
