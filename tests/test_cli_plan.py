@@ -137,7 +137,8 @@ class TestPlot:
         self, ropewalk: CommandLine, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setitem(sys.modules, "matplotlib", None)
-        monkeypatch.delitem(sys.modules, "ropewalk.evaluation.plan_plots", raising=False)
+        for module in ("plan_plots", "picture_style"):
+            monkeypatch.delitem(sys.modules, f"ropewalk.evaluation.{module}", raising=False)
         target = tmp_path / "plan.png"
         outcome = ropewalk("plan", model, "--target-length", "4096", "--method", "pi", "--plot", target)
         assert outcome.exit_code == 1

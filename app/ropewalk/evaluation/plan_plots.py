@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ropewalk.evaluation.picture_style import (
+    NOTE_COLOUR,
+    house_style,
+    line_style,
+    marker,
+    picture_bytes,
+)
 from ropewalk.evaluation.plan_curves import MethodCurves, PlanCurves
 from ropewalk_plan.attention_score import Band
 from ropewalk_plan.disturbance import TABLE_UNIT
 from ropewalk_plan.rope_spec import FloatArray
 
-# Okabe and Ito's colours, which people who see fewer colours tell apart, and a dash for each, for paper
-_STYLES: tuple[tuple[str, object], ...] = (
-    ("#0072B2", "-"),
-    ("#D55E00", (0, (5, 1.5))),
-    ("#009E73", (0, (1.2, 1.2))),
-    ("#CC79A7", (0, (6, 1.5, 1.2, 1.5))),
-    ("#E69F00", (0, (3, 1.2))),
-    ("#56B4E9", (0, (6, 1.2, 1.2, 1.2, 1.2, 1.2))),
-    ("#000000", (0, (2, 3))),
-)
-_MARKERS = "osD^vPX"
-_NOTE_COLOUR = "#555555"
 _BAND_TITLES = {
     Band.ALL: "Attention score of identical tokens",
     Band.LOW: "The same, low frequencies only (the slowest 28%)",
@@ -45,26 +38,10 @@ def draw_plans(curves: PlanCurves, picture_format: str) -> bytes:
     Returns:
         The picture file's content.
     """
-    settings: dict[Any, Any] = {  # matplotlib's own type of it lists every key there is
-        "svg.hashsalt": "ropewalk",
-        "svg.fonttype": "none",  # letters as text: searchable, and a third of the size
-        "font.size": 9,
-        "axes.titlesize": 10,
-        "axes.titlelocation": "left",
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "grid.color": "#dddddd",
-        "grid.linewidth": 0.6,
-        "path.simplify_threshold": 0.5,
-    }
-    with matplotlib.rc_context(settings):
+    with house_style():
         figure = Figure(figsize=(10, 10.5), layout="constrained")
         _compose(figure, curves)
-        content = io.BytesIO()
-        metadata = {"Date": None} if picture_format == "svg" else None
-        figure.savefig(content, format=picture_format, dpi=110, metadata=metadata)
-    return content.getvalue()
+        return picture_bytes(figure, picture_format)
 
 
 def _compose(figure: Figure, curves: PlanCurves) -> None:
@@ -114,7 +91,7 @@ def _draw_pairs(
     drawstyle: Literal["default", "steps-mid"] = "default",
 ) -> None:
     for i, method in enumerate(curves.methods):
-        colour, dash = _style(i)
+        colour, dash = line_style(i)
         numbers = values(method)
         every = max(1, len(numbers) // 12)
         axes.plot(
@@ -124,7 +101,7 @@ def _draw_pairs(
             linestyle=dash,
             linewidth=1.3,
             drawstyle=drawstyle,
-            marker=_MARKERS[i % len(_MARKERS)],
+            marker=marker(i),
             markevery=(i % every, every),
             markersize=4,
             label=method.label,
@@ -134,9 +111,9 @@ def _draw_pairs(
 
 def _draw_scores(axes: Axes, curves: PlanCurves, band: Band) -> None:
     for i, method in enumerate(curves.methods):
-        colour, dash = _style(i)
+        colour, dash = line_style(i)
         axes.plot(curves.distances[band], method.scores[band], color=colour, linestyle=dash, linewidth=1.2)
-    axes.axhline(0.0, color=_NOTE_COLOUR, linewidth=0.8, zorder=1)
+    axes.axhline(0.0, color=NOTE_COLOUR, linewidth=0.8, zorder=1)
     axes.set(title=_BAND_TITLES[band], ylabel="score (mean nearby)")
     _mark_length(axes, curves)
 
@@ -163,7 +140,7 @@ def _draw_bounds(axes: Axes, curves: PlanCurves) -> None:
 
 
 def _mark_length(axes: Axes, curves: PlanCurves) -> None:
-    axes.axvline(curves.train_length, color=_NOTE_COLOUR, linewidth=1.0, linestyle=(0, (3, 3)))
+    axes.axvline(curves.train_length, color=NOTE_COLOUR, linewidth=1.0, linestyle=(0, (3, 3)))
     axes.annotate(
         "L",
         (curves.train_length, 1.0),
@@ -171,12 +148,8 @@ def _mark_length(axes: Axes, curves: PlanCurves) -> None:
         xytext=(3, -2),
         textcoords="offset points",
         va="top",
-        color=_NOTE_COLOUR,
+        color=NOTE_COLOUR,
     )
     axes.set_xlabel("distance from position 0 (tokens)")
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set_xlim(left=0)
-
-
-def _style(index: int) -> tuple[str, object]:
-    return _STYLES[index % len(_STYLES)]

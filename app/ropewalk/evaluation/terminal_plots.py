@@ -61,7 +61,15 @@ def _panels(
     return "\n".join(lines)
 
 
-def panel(x: FloatArray, y: FloatArray, low: float, high: float, mark: float | None) -> list[str]:
+def panel(
+    x: FloatArray,
+    y: FloatArray,
+    low: float,
+    high: float,
+    mark: float | None,
+    *,
+    labels: tuple[str, str] | None = None,
+) -> list[str]:
     """One curve over x, from `low` to `high`, with the numbers of both axes.
 
     Args:
@@ -70,6 +78,7 @@ def panel(x: FloatArray, y: FloatArray, low: float, high: float, mark: float | N
         low: the value of the lowest dots.
         high: the value of the highest dots, above `low`.
         mark: an x at which to draw a vertical line; None for none.
+        labels: what to write at the lowest and the highest dots; None for the values.
 
     Returns:
         Lines of at most `WIDTH` columns.
@@ -84,8 +93,9 @@ def panel(x: FloatArray, y: FloatArray, low: float, high: float, mark: float | N
     if mark is not None and x[0] < mark < x[-1]:
         dots[::2, round(float(np.interp(mark, x, np.linspace(0, dots.shape[1] - 1, len(x)))))] = True
     lines = []
+    lowest, highest = labels or (f"{low:.4g}", f"{high:.4g}")
     for i in range(_HEIGHT):
-        label = {0: f"{high:.4g}", _HEIGHT - 1: f"{low:.4g}"}.get(i, "")
+        label = {0: highest, _HEIGHT - 1: lowest}.get(i, "")
         cells = dots[4 * i : 4 * i + 4].reshape(4, columns, 2).transpose(1, 0, 2)
         lines.append(f"{label:>{_MARGIN - 1}} │{''.join(_character(cell) for cell in cells)}".rstrip())
     first, last = f"{x[0]:,.0f}", f"{x[-1]:,.0f}"
