@@ -55,6 +55,7 @@ from ropewalk_plan.plan import ContextPlan
 
 Answer = TypeVar("Answer", bound=Event)
 ShareProgress = Callable[[float], None]
+TokenProgress = Callable[[int, int], None]
 
 
 class Engine:
@@ -206,7 +207,7 @@ class Engine:
     def prefill(
         self,
         tokens: Sequence[int],
-        on_progress: Callable[[int, int], None] | None = None,
+        on_progress: TokenProgress | None = None,
         *,
         sequence: int = 0,
         reserve: int = 0,
@@ -229,18 +230,12 @@ class Engine:
             EngineError: there are none, or one is no token of the model.
         """
         request = Prefill(UNSENT, tuple(tokens), sequence, reserve)
-        with closing(self._exchange.stream(request)) as events:
-            for event in events:
-                if isinstance(event, PrefillProgress) and on_progress is not None:
-                    on_progress(event.done, event.total)
-                if isinstance(event, Prefilled):
-                    return event.result
-        raise out_of_turn(request)
+        return self._read(request, Prefilled, on_progress).result
 
     def score(
         self,
         tokens: Sequence[int],
-        on_progress: Callable[[int, int], None] | None = None,
+        on_progress: TokenProgress | None = None,
         *,
         first: int = 1,
         sequence: int = 0,
@@ -267,13 +262,7 @@ class Engine:
             EngineError: there is none to score, or one is no token of the model.
         """
         request = Score(UNSENT, tuple(tokens), first, sequence, reserve)
-        with closing(self._exchange.stream(request)) as events:
-            for event in events:
-                if isinstance(event, PrefillProgress) and on_progress is not None:
-                    on_progress(event.done, event.total)
-                if isinstance(event, Scored):
-                    return event.log_probabilities
-        raise out_of_turn(request)
+        return self._read(request, Scored, on_progress).log_probabilities
 
     def generate(
         self,
@@ -392,6 +381,16 @@ class Engine:
     def _events_of(self, request: Request) -> Generator[Event, None, None]:
         """The events of a request; who holds these holds the engine."""
         yield from self._exchange.stream(request)
+
+    def _read(self, request: Request, answer: type[Answer], on_progress: TokenProgress | None) -> Answer:
+        """The final event of a request that tells how many tokens of a text are held."""
+        with closing(self._exchange.stream(request)) as events:
+            for event in events:
+                if isinstance(event, PrefillProgress) and on_progress is not None:
+                    on_progress(event.done, event.total)
+                if isinstance(event, answer):
+                    return event
+        raise out_of_turn(request)
 
     def _follow(self, request: Request, answer: type[Answer], on_progress: ShareProgress | None) -> Answer:
         """The final event of a request that tells which share of it is done."""

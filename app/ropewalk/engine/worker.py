@@ -12,7 +12,7 @@ from ropewalk.backend import chat_template, state_file
 from ropewalk.backend.context import Context
 from ropewalk.backend.context_memory import check_memory, fits
 from ropewalk.backend.context_params import ContextParams, check_params
-from ropewalk.backend.errors import BackendError, ContextError, StoppedError
+from ropewalk.backend.errors import BackendError, StoppedError
 from ropewalk.backend.model import Model
 from ropewalk.backend.placement import choose_gpu_layers
 from ropewalk.backend.plan_choice import NO_PLAN, PlanChoice, give_plan, require_replaceable
@@ -20,6 +20,7 @@ from ropewalk.backend.special_tokens import special_tokens
 from ropewalk.backend.state_file import WrittenState
 from ropewalk.backend.vocabulary_model import VocabularyModel
 from ropewalk.engine.context_options import context_params
+from ropewalk.engine.description import describe, require_possible
 from ropewalk.engine.generation import generate
 from ropewalk.engine.identity import check_identity, comparable_plan
 from ropewalk.engine.memory_use import memory_use
@@ -68,7 +69,7 @@ class Worker:
         if options.vocabulary_only:
             self._vocabulary_model = VocabularyModel.load(path)
             try:
-                described = _describe(self._vocabulary_model, n_ctx=0, chosen=options.plan)
+                described = describe(self._vocabulary_model, n_ctx=0, chosen=options.plan)
             except BaseException:
                 self._unload()
                 raise
@@ -87,12 +88,12 @@ class Worker:
         try:
             self._model = _load_weights(path, options, options.plan, gpu_layers, progress)
             self._options, self._plan = options, options.plan
-            _require_possible(self._model, params)
+            require_possible(self._model, params)
             self._make_context(self._model, params)
         except BaseException:
             self._unload()
             raise
-        return _describe(self._model, params.n_ctx)
+        return describe(self._model, params.n_ctx)
 
     def resize(self, n_ctx: int) -> ModelDescription:
         """Makes the context again for `n_ctx` tokens; the old one is kept where the new one would not fit.
@@ -117,7 +118,7 @@ class Worker:
                 self._put_in(held)
             raise
         self._put_in(held)
-        return _describe(self._loaded()[0], n_ctx)
+        return describe(self._loaded()[0], n_ctx)
 
     def use_plan(self, plan: ContextPlan | None, n_ctx: int | None) -> ModelDescription:
         """Gives the model another plan, or none, and makes an empty context under it; the weights stay.
@@ -136,7 +137,7 @@ class Worker:
         self._plan = NO_PLAN if plan is None else plan
         try:
             give_plan(model, self._plan)
-            _require_possible(model, params)
+            require_possible(model, params)
             with placed_for(model, params, self._options, self._plan) as target:
                 check_memory(target, params, model.held_on)
                 new_gpu_layers = target.placed.gpu_layers
@@ -150,7 +151,7 @@ class Worker:
                 if not self._sequences:
                     self._make_context(model, before)
             raise
-        return _describe(self._loaded()[0], params.n_ctx)
+        return describe(self._loaded()[0], params.n_ctx)
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """Tokens of a text."""
@@ -380,33 +381,3 @@ def _load_weights(
 def _plan_in_force(model: Model) -> PlanChoice:
     plan, _ = model.plan() or (NO_PLAN, False)
     return plan
-
-
-def _describe(
-    model: Model | VocabularyModel, n_ctx: int, chosen: ContextPlan | None = None
-) -> ModelDescription:
-    plan, native = (chosen, False) if chosen is not None else model.plan() or (None, False)
-    train_length = model.original_context_length or model.context_length
-    return ModelDescription(
-        path=model.path,
-        architecture=model.architecture,
-        n_layer=model.n_layer,
-        n_params=model.n_params,
-        size_bytes=model.size_bytes,
-        train_length=plan.train_length if plan else train_length,
-        target_length=plan.target_length if plan else model.context_length,
-        vocab_size=model.vocabulary.size,
-        has_chat_template=model.chat_template is not None,
-        plan=plan,
-        native=native,
-        n_ctx=n_ctx,
-    )
-
-
-def _require_possible(model: Model, params: ContextParams) -> None:
-    plan, _ = model.plan() or (None, False)
-    if plan is not None and plan.streaming and params.n_sequences > 1:
-        raise ContextError(
-            f"{params.n_sequences} sequences under a plan that streams, which holds one text at a time: "
-            "ask for one sequence, or use another method"
-        )
