@@ -1,0 +1,1 @@
+"""Fine-tuning under a plan: a `ContextPlan` executed by a transformers model, and what it is trained on."""
