@@ -26,7 +26,7 @@ class PlannedModel:
     """
 
     def __init__(
-        self, path: Path, engine: Engine, options: EngineOptions, plans: tuple[LabelledPlan, ...]
+        self, path: Path, engine: Engine, options: EngineOptions, plans: tuple[LabelledPlan, ...], texts: int
     ) -> None:
         """A model that is loaded.
 
@@ -35,9 +35,10 @@ class PlannedModel:
             engine: has it loaded.
             options: that it was loaded with.
             plans: those to measure; empty for the one that the file carries, or for the plain model.
+            texts: held side by side, where the plan allows it.
         """
         self.path, self.engine = path, engine
-        self._options = options
+        self._options, self._texts = options, texts
         self._carries = not plans
         self.plans = plans or (_own(engine.model),)
 
@@ -54,7 +55,7 @@ class PlannedModel:
         """
         if self._carries:
             return self.engine.resize(n_ctx)
-        n_sequences = _sequences_for(plan.plan)
+        n_sequences = _sequences_for(plan.plan, self._texts)
         if n_sequences == self._options.n_sequences:
             return self.engine.use_plan(plan.plan, n_ctx)
         self._options = dataclasses.replace(
@@ -75,7 +76,13 @@ class PlannedModel:
 
 @contextmanager
 def planned_model(
-    model: Path, run: RunOptions, progress: ProgressReport, asked: MethodsAsked
+    model: Path,
+    run: RunOptions,
+    progress: ProgressReport,
+    asked: MethodsAsked,
+    *,
+    texts: int = 2,
+    n_scored: int = 0,
 ) -> Iterator[PlannedModel]:
     """A started engine with the model loaded, to be measured under what was asked for.
 
@@ -84,6 +91,9 @@ def planned_model(
         run: how to run it.
         progress: told of the loading.
         asked: the methods; none for what the file carries.
+        texts: held side by side, where the plan allows it: a trunk that prompts have in common, and a copy of
+            it that goes on.
+        n_scored: see `EngineOptions`.
 
     Raises:
         InputFileError: there is no such file, or it carries a plan and methods are to replace it.
@@ -95,17 +105,18 @@ def planned_model(
     options = dataclasses.replace(
         run.engine_options(FIRST_CONTEXT),
         plan=plans[0].plan if plans else None,
-        n_sequences=_sequences_for(plans[0].plan if plans else _carried(model)),
+        n_sequences=_sequences_for(plans[0].plan if plans else _carried(model), texts),
+        n_scored=n_scored,
     )
     with started_engine() as engine:
         with progress.step(f"loading {model.name}", Measure()) as update:
             engine.load(model, options, lambda done: update(done, 1.0))
-        yield PlannedModel(model, engine, options, plans)
+        yield PlannedModel(model, engine, options, plans, texts)
 
 
-def _sequences_for(plan: ContextPlan | None) -> int:
-    """A trunk that prompts have in common, and a copy of it that goes on; a stream holds one text."""
-    return 1 if plan is not None and plan.streaming else 2
+def _sequences_for(plan: ContextPlan | None, texts: int) -> int:
+    """A stream holds one text."""
+    return 1 if plan is not None and plan.streaming else texts
 
 
 def _cells(plan: ContextPlan | None) -> tuple[object, ...]:
