@@ -50,7 +50,7 @@ WINDOWS = (16, 0, 33, 0)
 FULL = (1, 3)
 N_PAIRS = 8
 TOKENS = random_tokens(330, seed=91)
-NAMES = {dprope: "dprope", yarn: "yarn"}
+NAMES: dict[Oracle, str] = {dprope: "dprope", yarn: "yarn"}
 OPTIONS = {"windows": "/".join(map(str, WINDOWS)), "sinks": str(SINKS), "rope_layers": "full"}
 SPEC = RopeSpec("llama", n_rot=64, base=10000.0, train_length=2048, n_layer=4)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ropewalk.backend.errors import LibraryNotPatchedError
 from ropewalk.documents import DocumentError
 from ropewalk.engine import DoesNotFitError, ModelLoadError
+from ropewalk.evaluation.layer_windows_probes import CalibrationError
 from ropewalk.evaluation.passkey_prompt import MissingDigitsError, PromptLengthError
 from ropewalk.evaluation.results_file import ResultsFileError, ResultsMismatch
 from ropewalk.sessions import TooLongError
@@ -40,6 +41,7 @@ _EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (  # the first that f
     (ResultsMismatch, USAGE),
     (TargetError, USAGE),
     (PromptLengthError, USAGE),
+    (CalibrationError, USAGE),
     (PlanError, USAGE),
     (BudgetError, USAGE),
     (UnknownSnapshot, USAGE),

@@ -15,6 +15,11 @@ def lengths(context: click.Context, parameter: click.Parameter, value: str) -> t
     return _numbers(value, int, 1, 2**31 - 1, meaning)
 
 
+def lengths_or_none(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...]:
+    """The same for an option that may be left out: () then."""
+    return () if value is None else lengths(context, parameter, value)
+
+
 def depths(context: click.Context, parameter: click.Parameter, value: str) -> tuple[float, ...]:
     """An option's callback: shares of a text separated by commas."""
     return _numbers(value, float, 0.0, 1.0, "numbers from 0 to 1 separated by commas, such as 0.1,0.5,0.9")

@@ -19,6 +19,7 @@ VERBS: Mapping[str, str] = MappingProxyType(
         "fit": "Show whether a model with a long context fits into memory.",
         "methods": "List the context-extension methods and their options.",
         "passkey": "Test whether a model finds five digits in a long text.",
+        "windows": "Find the layers of a model that can do with a window, by measurement.",
         "ask": "Ask questions about documents.",
         "chat": "Read and question documents in a full-screen terminal application.",
         "snapshots": "List or remove the texts that were read and are kept on disk.",
