@@ -7,6 +7,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+_ROOM = 0.04  # of the range, below and above it
+
 
 @dataclass(frozen=True)
 class Point:
@@ -114,6 +116,16 @@ def value_range(chart: LineChart) -> tuple[float, float]:
     if low == high:
         return (low / 2, high * 2) if chart.log_y else (low - 0.5, high + 0.5)
     return low, high
+
+
+def padded_range(chart: LineChart) -> tuple[float, float]:
+    """`value_range` with a little room below and above, but not below an axis at 0."""
+    low, high = value_range(chart)
+    if chart.log_y:
+        room = (high / low) ** _ROOM
+        return low / room, high * room
+    room = _ROOM * (high - low)
+    return (low if low == 0 else low - room), high + room
 
 
 def bar_range(chart: BarChart) -> tuple[float, float]:

@@ -13,9 +13,9 @@ from ropewalk.evaluation.report_chart import (
     bar_range,
     log_ticks,
     number,
+    padded_range,
     tick_label,
     ticks,
-    value_range,
     x_ticks,
 )
 
@@ -25,7 +25,7 @@ SERIES = 6
 _WIDTH, _PLOT_HEIGHT = 720, 300
 _LEFT, _RIGHT, _TOP, _BELOW = 72, 16, 14, 46
 _LEGEND_ROW, _BAR_ROW = 20, 20
-_LETTER = 6.6  # the width of one at 12 px, about
+_LETTER = 7.0  # the width of one at 12 px, at most about
 _DASHES = ("", "7 3", "2 3", "9 3 2 3", "4 2", "10 3 2 3 2 3", "3 5")
 
 Scale = Callable[[float], float]
@@ -38,11 +38,11 @@ def line_chart_svg(chart: LineChart, identity: str) -> str:
         chart: what to draw; values that are not finite leave a gap.
         identity: begins the ids of its parts, other in each picture of a page.
     """
-    low, high = value_range(chart)
+    low, high = padded_range(chart)
     xs = sorted({point.x for line in chart.lines for point in line.points}) or [0.0]
     across = _scale(xs[0], xs[-1], _LEFT + 8, _WIDTH - _RIGHT - 8)
     bottom = _TOP + _PLOT_HEIGHT
-    up = _log_scale(low, high, bottom, _TOP + 4) if chart.log_y else _scale(low, high, bottom, _TOP + 4)
+    up = _log_scale(low, high, bottom, _TOP) if chart.log_y else _scale(low, high, bottom, _TOP)
     parts = []
     for tick in log_ticks(low, high) if chart.log_y else ticks(low, high):
         y = up(tick)

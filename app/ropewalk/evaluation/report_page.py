@@ -14,7 +14,6 @@ from ropewalk.evaluation.statistics import Accuracy
 from ropewalk.wording.terminal import without_control
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"  # the browser fetches nothing, whatever stands here
-_GLYPHS = "·░▒▓█"
 
 
 @dataclass(frozen=True)
@@ -161,8 +160,8 @@ def _heat_map(heat_map: HeatMap) -> str:
         for length in heat_map.lengths
     ]
     caption = (
-        f"{heat_map.method}: {heat_map.total.words}. Rows: prompt length in tokens; columns: depth, "
-        "0 at the start, 1 at the end; hits/trials."
+        f"{heat_map.total.words}. Rows: prompt length in tokens; columns: depth, 0 at the start, "
+        "1 at the end; in each cell hits/trials."
     )
     table = _framed(caption, f"{head}<tbody>{''.join(rows)}</tbody>", kind=' class="heat"')
     return f"<h3>{_text(heat_map.method)}</h3>{table}"
@@ -173,8 +172,7 @@ def _cell(accuracy: Accuracy) -> str:
     if shade is None:
         return '<td class="untried">–</td>'
     counts = f"{accuracy.hits}/{accuracy.trials}"
-    glyph = f'<span aria-hidden="true">{_GLYPHS[shade]} </span>'
-    return f'<td class="h{shade}" title="{accuracy.words}">{glyph}{counts}</td>'
+    return f'<td class="h{shade}" title="{accuracy.words}">{counts}</td>'
 
 
 def _framed(caption: str, content: str, *, kind: str = "") -> str:

@@ -23,9 +23,9 @@ from ropewalk.evaluation.report_chart import (
     bar_range,
     log_ticks,
     number,
+    padded_range,
     tick_label,
     ticks,
-    value_range,
     x_ticks,
 )
 
@@ -90,15 +90,11 @@ def _draw_lines(axes: Axes, chart: LineChart) -> None:
         for p in points:
             if p.low is not None and p.high is not None and (p.low > 0 or not chart.log_y):
                 axes.plot([p.x, p.x], [p.low, p.high], color=colour, linewidth=1.0)
-    low, high = value_range(chart)
+    low, high = padded_range(chart)
     if chart.log_y:
         axes.set_yscale("log")
-        axes.yaxis.set_major_locator(FixedLocator(log_ticks(low, high)))
-        axes.set_ylim(low / (high / low) ** 0.04, high * (high / low) ** 0.04)
-    else:
-        axes.yaxis.set_major_locator(FixedLocator(ticks(low, high)))
-        room = 0.04 * (high - low)
-        axes.set_ylim(low if low == 0 else low - room, high + room)
+    axes.yaxis.set_major_locator(FixedLocator(log_ticks(low, high) if chart.log_y else ticks(low, high)))
+    axes.set_ylim(low, high)
     axes.yaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_locator(FixedLocator(x_ticks(chart)))
     for axis in (axes.xaxis, axes.yaxis):

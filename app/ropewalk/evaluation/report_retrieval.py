@@ -152,7 +152,7 @@ def _methods_table(maps: Sequence[HeatMap], results: Sequence[RetrievalResult]) 
             )
             for found in maps
         ),
-        frozenset({3, 4}),
+        frozenset({1, 3, 4}),
     )
 
 
