@@ -183,6 +183,7 @@ def test_interrupted_and_resumed(count: Callable[..., Outcome], counting: Counti
     counting.measured = []
     assert count("--resume", file).stdout == "text of 5, colour False\n"
     assert counting.measured == [], "nothing was left to measure"
+    assert read_results(file) == second, "and it says when and where it was measured still"
 
 
 def test_resumed_into_another_file_the_first_stays(

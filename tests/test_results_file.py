@@ -38,6 +38,13 @@ def test_the_object_has_the_keys_of_every_verb() -> None:
     ]
 
 
+def test_what_json_has_no_word_for_is_null() -> None:
+    rows = ({"a": float("nan"), "b": [1.5, float("inf")], "c": {"d": (float("-inf"), "x")}},)
+    value = record(results=rows).as_json()
+    assert value["results"] == [{"a": None, "b": [1.5, None], "c": {"d": [None, "x"]}}]
+    json.dumps(value, allow_nan=False)
+
+
 def _without(key: str) -> bytes:
     value = record().as_json()
     del value[key]

@@ -142,6 +142,8 @@ class EvaluationOutputs:
         if self.earlier is None:
             return record
         check_resumable(self.earlier, record, name=str(self.resumed))
+        if self.earlier.complete:  # nothing is left to measure: it stays what was measured then
+            return replace(self.earlier, complete=False)
         runs = (*self.earlier.earlier, self.earlier.provenance)
         return replace(record, results=self.earlier.results, earlier=runs)
 

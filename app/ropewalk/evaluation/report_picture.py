@@ -99,7 +99,7 @@ def _draw_lines(axes: Axes, chart: LineChart) -> None:
     axes.xaxis.set_major_locator(FixedLocator(x_ticks(chart)))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda value, _: tick_label(value)))
-    if chart.mark is not None:
+    if chart.mark is not None and _within(chart.mark, chart):
         axes.axvline(chart.mark, color=NOTE_COLOUR, linewidth=1.0, linestyle=(0, (3, 3)))
         axes.annotate(
             chart.mark_label,
@@ -145,6 +145,11 @@ def _draw_bars(axes: Axes, chart: BarChart) -> None:
     axes.tick_params(axis="y", length=0)
     marked = f" (hatched: {chart.marked_label})" if any(bar.marked for bar in chart.bars) else ""
     axes.set(title=_wrapped(chart.title + marked), xlabel=chart.value_label)
+
+
+def _within(x: float, chart: LineChart) -> bool:
+    xs = [point.x for line in chart.lines for point in line.points]
+    return min(xs, default=x) <= x <= max(xs, default=x)
 
 
 def _wrapped(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +86,11 @@ class ResultsRecord:
     earlier: tuple[Mapping[str, Any], ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """The object that the file holds."""
+        """The object that the file holds; JSON has no word for what is not finite, so that is null there."""
+        value: dict[str, Any] = _finite(self._values())
+        return value
+
+    def _values(self) -> dict[str, Any]:
         return {
             "schema": SCHEMA,
             "ropewalk": self.ropewalk,
@@ -221,6 +226,14 @@ def shown(value: object) -> str:
 def _plain(value: Any) -> Any:  # noqa: ANN401  # whatever JSON can say
     """A value as it comes back from a file: tuples are lists there."""
     return json.loads(json.dumps(value))
+
+
+def _finite(value: Any) -> Any:  # noqa: ANN401  # whatever JSON can say
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(part) for key, part in value.items()}
+    return [_finite(part) for part in value] if isinstance(value, (list, tuple)) else value
 
 
 def _record(value: dict[str, Any]) -> ResultsRecord:
