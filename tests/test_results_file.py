@@ -130,6 +130,14 @@ def test_another_measurement_is_refused_by_what_differs(changes: dict[str, Any],
     assert len(sentence) < 300
 
 
+def test_of_what_differs_between_plans_the_word_is_named_before_the_list() -> None:
+    def plan(target: int) -> RecordedPlan:
+        return RecordedPlan("pi", {"schedule": [float(target)], "target_length": target})
+
+    with pytest.raises(ResultsMismatch, match="under the name pi: target length 8000, not 16000;"):
+        check_resumable(record(plans=(plan(8000),)), record(plans=(plan(16000),)))
+
+
 def test_another_machine_and_version_may_go_on() -> None:
     check_resumable(record(machine={"system": "Darwin"}, ropewalk="0.0.9", command=()), record())
 

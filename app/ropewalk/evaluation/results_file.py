@@ -204,8 +204,9 @@ def _difference(old: Mapping[str, Any] | None, new: RecordedPlan) -> str:
     old, wanted = _plain(old), _plain(new.plan)
     if old is None or wanted is None:
         return "one of the two is the plain model"
-    keys = sorted(key for key in set(old) | set(wanted) if old.get(key) != wanted.get(key))
-    return f"{keys[0].replace('_', ' ')} {_said(old, keys[0])}, not {_said(wanted, keys[0])}"
+    keys = [key for key in set(old) | set(wanted) if old.get(key) != wanted.get(key)]
+    key = min(keys, key=lambda key: (isinstance(wanted.get(key), (list, dict)), key))  # the tellable first
+    return f"{key.replace('_', ' ')} {_said(old, key)}, not {_said(wanted, key)}"
 
 
 def _said(values: Mapping[str, Any], key: str) -> str:
