@@ -50,7 +50,7 @@ def windows_report(question: Question, source: Path) -> Report:
 
     def text(record: ResultsRecord, _colour: bool, blocks: bool) -> str:
         findings = found(record)
-        parts = [bar_chart_text(_chart(question, findings), blocks=blocks)]
+        parts = [bar_chart_text(_chart(question, findings), blocks=blocks)] if findings.search.singles else []
         if findings.search.sets:
             parts.append(_sets_text(findings))
         parts.append("\n".join(fill(line, WIDTH) for line in _conclusions(question, findings)))

@@ -14,9 +14,6 @@ from ropewalk.evaluation.layer_windows import Calibration, Layers, Limits, Loss,
 Measure = Callable[[Layers, Probe], float]
 """The log-probability of a probe's scored tokens, together, with windows in these layers."""
 
-_DOUBTFUL = 0.25
-"""Of the largest loss allowed: what loses more by itself is looked at more closely."""
-
 _PATIENCE = 3
 """Layers in a row that do not go into the set, after which the search ends: those that follow lose more."""
 
@@ -40,9 +37,9 @@ class LayerLoss:
         """The larger of what was found: layers are ranked by it."""
         return max([self.coarse.total, *([self.closer.total] if self.closer else [])])
 
-    def within(self, limits: Limits) -> bool:
-        """Whether the layer alone passes no limit."""
-        return self.coarse.within(limits) and (self.closer is None or self.closer.within(limits))
+    def may_join(self, limits: Limits) -> bool:
+        """Whether a set is worth trying with it: no key drops too far by its window alone."""
+        return max(loss.worst for loss in (self.coarse, self.closer) if loss is not None) <= limits.max_drop
 
 
 @dataclass(frozen=True)
@@ -91,16 +88,17 @@ class Search:
     @property
     def order(self) -> list[LayerLoss]:
         """Layers that may get a window, the most tolerant first."""
-        within = [single for single in self.singles if single.within(self.limits)]
-        return sorted(within, key=lambda single: (single.loss, single.layer))
+        joining = [single for single in self.singles if single.may_join(self.limits)]
+        return sorted(joining, key=lambda single: (single.loss, single.layer))
 
     def run(self, measure: Measure) -> None:
         """Search to the end; what `measure` raises ends it before.
 
-        First every layer by itself on the cheapest probe, then those that neither lose little nor far too
-        much on a longer one. Then layers are added from the most tolerant on, half of those that are left at
-        once: where a set passes a limit, half as many are tried, down to a single layer, which is left as it
-        is. Each set is measured on all probes, the cheapest first.
+        First every layer by itself on the cheapest probe, then those that lose more than a set may lose, but
+        not so much that they are out of the question, on a longer one. Then layers are added from the most
+        tolerant on, half of those that are left at once: where a set passes a limit, half as many are tried,
+        down to a single layer, which is left as it is. Each set is measured on all probes, the cheapest
+        first.
         """
         self.singles.clear()
         self.sets.clear()
@@ -115,8 +113,7 @@ class Search:
         self.done = True
 
     def _is_doubtful(self, single: LayerLoss) -> bool:
-        limits = self.limits
-        return single.coarse.within(limits) and single.coarse.total > _DOUBTFUL * limits.max_loss
+        return single.may_join(self.limits) and single.coarse.total > self.limits.max_loss
 
     def _add_layers(self, queue: Sequence[int], measure: Measure) -> None:
         chosen: Layers = ()
