@@ -55,11 +55,16 @@ class TestNumbers:
     @given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6))
     def test_ticks_are_round_few_and_within(self, low: float, span: float) -> None:
         found = ticks(low, low + span)
-        assert 2 <= len(found) <= 7
+        assert 2 <= len(found) <= 6
         step = found[1] - found[0]
         assert f"{step:.6e}"[0] in "125"
         room = 1e-6 * span
         assert all(low - room <= tick <= low + span + room for tick in found)
+
+    def test_a_range_has_as_many_round_numbers_as_there_is_room_for(self) -> None:
+        assert ticks(11.2, 21.3) == [12, 14, 16, 18, 20]
+        assert ticks(0, 1) == [0, 0.2, 0.4, 0.6, 0.8, 1.0]
+        assert ticks(-8.3, 0.12) == [-8, -6, -4, -2, 0]
 
     @given(st.floats(1e-3, 1e6), st.floats(1.001, 1e9))
     def test_logarithmic_ticks_are_few_and_within(self, low: float, ratio: float) -> None:

@@ -144,11 +144,16 @@ def ticks(low: float, high: float, at_most: int = 6) -> list[float]:
     """Round numbers from `low` to `high`, in steps of 1, 2 or 5 times a power of ten."""
     if not low < high:
         return [low]
-    rough = (high - low) / max(1, at_most - 1)
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(m * power for m in (1, 2, 5, 10, 20) if m * power >= rough * (1 - 1e-9))
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return [round(i * step, 12) + 0.0 for i in range(first, last + 1)]
+    power = 10.0 ** math.floor(math.log10((high - low) / at_most))
+    steps = (multiple * power for multiple in (1, 2, 5, 10, 20))
+    step = next(step for step in steps if _count(low, high, step) <= at_most)
+    first = math.ceil(low / step - 1e-9)
+    return [round((first + i) * step, 12) + 0.0 for i in range(_count(low, high, step))]
+
+
+def _count(low: float, high: float, step: float) -> int:
+    """How many multiples of a step there are from `low` to `high`."""
+    return math.floor(high / step + 1e-9) - math.ceil(low / step - 1e-9) + 1
 
 
 def log_ticks(low: float, high: float, at_most: int = 6) -> list[float]:

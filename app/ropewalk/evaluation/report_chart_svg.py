@@ -96,9 +96,8 @@ def bar_chart_svg(chart: BarChart, identity: str) -> str:
             f'<rect class="{kind}" x="{_px(x)}" y="{y + 3}" width="{_px(width)}" height="{_BAR_ROW - 6}"/>'
         )
         if bar.low is not None and bar.high is not None:
-            parts.append(
-                _segment("interval", across(bar.low), y + _BAR_ROW / 2, across(bar.high), y + _BAR_ROW / 2)
-            )
+            ends_of_it = (across(bar.low), y + _BAR_ROW / 2, across(bar.high), y + _BAR_ROW / 2)
+            parts += [_segment("halo", *ends_of_it), _segment("interval", *ends_of_it)]
         parts.append(_label(_WIDTH - right + 8, y + 13, _cut(end, right), "start"))
     parts.append(_segment("axis", across(0), 4, across(0), bottom))
     parts.append(_label((left + _WIDTH - right) / 2, bottom + 36, chart.value_label, "middle"))

@@ -131,7 +131,8 @@ def _draw_bars(axes: Axes, chart: BarChart) -> None:
             hatch="////" if bar.marked else None,
         )
         if bar.low is not None and bar.high is not None:
-            axes.plot([bar.low, bar.high], [row, row], color="#000000", linewidth=1.2)
+            for colour, width in (("#ffffff", 3.5), ("#000000", 1.2)):  # seen on the bar and beside it
+                axes.plot([bar.low, bar.high], [row, row], color=colour, linewidth=width)
         end = max(value, bar.high or value, 0.0)
         words = number(bar.value) + (f"  {bar.note}" if bar.note else "")
         axes.annotate(words, (end, row), xytext=(4, 0), textcoords="offset points", va="center", fontsize=7.5)

@@ -28,7 +28,7 @@ def provenance_section(record: ResultsRecord) -> Section:
     return Section(
         "How it was measured",
         (
-            Table("Model, machine and settings", ("", "value"), tuple(rows)),
+            Table("Model, machine and settings", ("what", "value"), tuple(rows)),
             plans_table(record),
             Text(("The command, with which the same can be measured again:",)),
             Text((shlex.join(record.command),), code=True),

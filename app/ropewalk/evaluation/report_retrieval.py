@@ -174,7 +174,7 @@ def _how(words: RetrievalWords, results: Sequence[RetrievalResult]) -> str:
 def _answers(results: Sequence[RetrievalResult], longest: int) -> Table:
     return Table(
         "Answers, greedy, as they came",
-        ("method", "length", "depth", "trial", "tokens", "", "expected", "answer"),
+        ("method", "length", "depth", "trial", "tokens", "result", "expected", "answer"),
         tuple(
             (
                 result.method,

@@ -108,6 +108,7 @@ svg .grid { stroke: var(--rule); stroke-width: .7; } svg .axis { stroke: var(--q
 svg .mark { stroke: var(--quiet); stroke-dasharray: 4 4; }
 svg .series { fill: none; stroke-width: 2; } svg .whisker { stroke-width: 1.2; }
 svg .bar { fill: var(--s0); } svg .bar.marked { fill: var(--page); stroke: var(--s1); stroke-width: 2; }
+svg .halo { stroke: var(--page); stroke-width: 4.5; }
 svg .interval { stroke: var(--text); stroke-width: 1.5; }
 svg .s0 { stroke: var(--s0); } svg .s1 { stroke: var(--s1); } svg .s2 { stroke: var(--s2); }
 svg .s3 { stroke: var(--s3); } svg .s4 { stroke: var(--s4); } svg .s5 { stroke: var(--s5); }
