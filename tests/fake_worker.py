@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NoReturn
 
 import xxhash
 
@@ -63,7 +63,8 @@ class FakeRules:
         read_up_to, answer_up_to: tokens after which it stands still until `go_on`.
         load_error, prefill_error, state_error: what goes wrong.
         plan_error, score_error: likewise, of another plan and of scoring.
-        log_probability: of the token at an index of a text, under a plan.
+        log_probability: of the token at an index of a text, under a plan; of `KeyboardInterrupt`, Ctrl-C is
+            pressed.
         identity: what a comparison with no plan comes to.
         drafts: tokens drafted and accepted in each answer that may be computed ahead.
         can_roll_back: whether part of a text can be forgotten.
@@ -273,7 +274,10 @@ class FakeWorker:
             on_progress(len(held.cells), len(tokens))
         held.was_read = True
         rule = self._rules.log_probability
-        return tuple(rule(tokens, at, self._plan) for at in range(first, len(tokens)))
+        try:
+            return tuple(rule(tokens, at, self._plan) for at in range(first, len(tokens)))
+        except KeyboardInterrupt:
+            self._press_control_c()
 
     def generate(
         self,
@@ -406,10 +410,13 @@ class FakeWorker:
         except EngineError as error:
             self._fail(error)
         except KeyboardInterrupt:
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-            self._stand_still()
-            raise StoppedError("the answer was stopped") from None
+            self._press_control_c()
         return self.words.tokenize(answer, add_special=False, parse_special=False)
+
+    def _press_control_c(self) -> NoReturn:
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        self._stand_still()
+        raise StoppedError("the request was stopped") from None
 
     def _stand_still(self) -> None:
         """Stands still until told to go on, or stopped; not for ever, so that a failing test ends."""

@@ -7,6 +7,7 @@ from ropewalk.documents import DocumentError
 from ropewalk.engine import DoesNotFitError, ModelLoadError
 from ropewalk.evaluation.layer_windows_probes import CalibrationError
 from ropewalk.evaluation.passkey_prompt import MissingDigitsError, PromptLengthError
+from ropewalk.evaluation.perplexity import TextTooShortError
 from ropewalk.evaluation.results_file import ResultsFileError, ResultsMismatch
 from ropewalk.sessions import TooLongError
 from ropewalk.sessions.snapshot import UnknownSnapshot
@@ -41,6 +42,7 @@ _EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (  # the first that f
     (ResultsMismatch, USAGE),
     (TargetError, USAGE),
     (PromptLengthError, USAGE),
+    (TextTooShortError, USAGE),
     (CalibrationError, USAGE),
     (PlanError, USAGE),
     (BudgetError, USAGE),

@@ -20,6 +20,8 @@ VERBS: Mapping[str, str] = MappingProxyType(
         "methods": "List the context-extension methods and their options.",
         "passkey": "Test whether a model finds five digits in a long text.",
         "windows": "Find the layers of a model that can do with a window, by measurement.",
+        "perplexity": "Measure how well a model foresees a text, by the length of the context.",
+        "choose": "Find the method that makes a model read texts of a length.",
         "ask": "Ask questions about documents.",
         "chat": "Read and question documents in a full-screen terminal application.",
         "snapshots": "List or remove the texts that were read and are kept on disk.",

@@ -158,7 +158,9 @@ def truncated_steps(
         if len(losses) < length - 1:
             # a stream does not go back by the token that the next length would begin with
             end = lengths[-1] if model.streams else length
-            scores = engine.score(tokens[:end], _shifted(on_progress, before, work), first=len(losses) + 1)
+            first = len(losses) + 1
+            tell = _shifted(on_progress, before, work, least=first if losses else 0)
+            scores = engine.score(tokens[:end], tell, first=first)
             losses += _losses(scores, method)
         seconds += time.perf_counter() - begun
         before += length if apart else 0
@@ -259,11 +261,12 @@ def _make_context(engine: Engine, n_ctx: int) -> None:
     engine.resize(n_ctx)
 
 
-def _shifted(on_progress: Progress | None, before: int, work: int) -> Progress | None:
+def _shifted(on_progress: Progress | None, before: int, work: int, least: int = 0) -> Progress | None:
+    """Tells of a part of the work, behind which `before` tokens lie; `least` of its own are known already."""
     if on_progress is None:
         return None
     tell = on_progress
-    return lambda done, _total: tell(before + done, work)
+    return lambda done, _total: tell(before + max(done, least), work)
 
 
 def _model(engine: Engine) -> ModelDescription:
