@@ -30,7 +30,7 @@ COSTS = (0.0, 0.0, 4.0, 0.05, 0.1, 2.0, 0.0, 0.05)
 """Nats that a window in a layer takes from a key; more than 0.25 together is too much: 2 and 5 stay full."""
 
 SMALL = ("--window", "64", "--lengths", "300,600", "--depths", "0.1", "--threads", "1")
-CHECK = ("--check-lengths", "500", "--check-depths", "0.1,0.5", "--check-trials", "2", "--pairs", "2")
+CHECK = ("--check-lengths", "400,500", "--check-depths", "0.1,0.5", "--check-trials", "1", "--pairs", "2")
 QUICK = (*SMALL, *CHECK)
 
 
@@ -141,8 +141,9 @@ class TestTheCheck:
         outcome = command("windows", model, *QUICK, "--json", file)
         rows = results(file)["results"]
         asked = [row for row in rows if row["part"] == "check"]
-        labels = ["none", "windows, 6 of 8 layers"]
-        assert [row["method"] for row in asked] == [labels[0]] * 4 + [labels[1]] * 4
+        plain, windowed = "none", "windows, 6 of 8 layers"
+        assert [row["method"] for row in asked] == [plain, plain, windowed, windowed] * 2
+        assert [row["length"] for row in asked] == [400] * 4 + [500] * 4
         assert {row["depth"] for row in asked} == {0.1, 0.5}
         keys = {row["expected"][0] for row in asked}
         assert len(keys) == 4

@@ -177,7 +177,7 @@ def windows_command(
     outputs: EvaluationOutputs,
     run: RunOptions,
 ) -> None:
-    """Find the layers of a model that can do with a window, and check what they save and lose.
+    """Find the layers of a model that can do with a window, by measurement.
 
     Each layer gets a window by itself, and what that costs a hidden key is measured: the log-probability of
     the right answer. Then layers get one together, the most tolerant first, as long as keys and real text

@@ -98,15 +98,22 @@ def check(  # noqa: PLR0917  # the parts of one command
         for row in recording.results
         if row.get("part") == HITS
     }
-    left = {
-        one: [task for task in tasks if (one.label, task.length, task.depth, task.trial) not in answered]
-        for one in compared
-    }
-    if any(left.values()):  # a second sequence, from which prompts go on that begin alike
+    left = []
+    for length in sorted(
+        set(size.lengths)
+    ):  # both plans at each, so that what is done by then can be compared
+        for one in compared:
+            its = [task for task in tasks if task.length == length and _name(one, task) not in answered]
+            left += [(one, its)] if its else []
+    if left:  # a second sequence, from which prompts go on that begin alike
         with progress.step(f"loading {model.name}", Measure()) as update:
             engine.load(model, dataclasses.replace(options, n_sequences=2), lambda done: update(done, 1.0))
-    for one, its in left.items():
-        if its:
-            engine.use_plan(one.plan, context_for(context_length(its)))
-            for result in run_with_progress(engine, its, progress, method=one.label):
-                recording.add({"part": HITS, **as_row(result)})
+    for one, its in left:
+        engine.use_plan(one.plan, context_for(context_length(its)))
+        for result in run_with_progress(engine, its, progress, method=one.label):
+            recording.add({"part": HITS, **as_row(result)})
+
+
+def _name(compared: Compared, task: RetrievalTask) -> tuple[str, int, float, int]:
+    """What tells an answer from the others of a check."""
+    return compared.label, task.length, task.depth, task.trial
