@@ -21,6 +21,7 @@ VERBS: Mapping[str, str] = MappingProxyType(
         "passkey": "Test whether a model finds five digits in a long text.",
         "windows": "Find the layers of a model that can do with a window, by measurement.",
         "perplexity": "Measure how well a model foresees a text, by the length of the context.",
+        "compare": "Compare every method that applies to a model: perplexity, passkeys, memory, speed.",
         "choose": "Find the method that makes a model read texts of a length.",
         "ask": "Ask questions about documents.",
         "chat": "Read and question documents in a full-screen terminal application.",

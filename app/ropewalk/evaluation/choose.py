@@ -3,9 +3,10 @@
 Rounds, each dearer than the one before. How much the plans disturb the rotary angles costs nothing, and says
 only in which order they are looked at. Perplexity drops those that are surely worse than the best by a
 margin: first of a short text, then, where that costs little beside an answer at the target length, of the
-tokens just past L. A retrieval test at the target length costs a reading of as many tokens for each answer. It
-is run as a race (`choose_race`), and it alone chooses among those that are left: on the small trained model of
-the tests, the plans with the best perplexity just past L are not those that find most (docs/choosing.md).
+tokens just past L. A retrieval test at the target length costs a reading of as many tokens for each answer.
+It is run as a race (`choose_race`), and it alone chooses among those that are left: on the small trained
+model of the tests the plans with the best perplexity just past L are not those that find most
+(docs/choosing.md).
 
 Everything here follows from the evidence alone, so what was kept of a run tells its story again, as far as it
 came.
