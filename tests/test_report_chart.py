@@ -167,6 +167,15 @@ class TestPage:
         assert [d.count("L") for d in long] == [1, 1], "two of its points and the legend's sample"
         assert "inf" not in "".join(long) and "nan" not in "".join(long)
 
+    def test_intervals_at_one_place_stand_beside_each_other(self) -> None:
+        lines = tuple(ChartLine(str(i), (Point(1, 5, 4, 6), Point(2, 5))) for i in range(3))
+        svg = elements(line_chart_svg(LineChart("t", "x", "y", lines), "c"))
+        whiskers = [line for line in svg.iter("line") if "whisker" in line.get("class")]
+        (left, middle, right) = (float(line.get("x1")) for line in whiskers)
+        (dot,) = {float(dot.get("cx")) for dot in svg.iter("circle")} & {middle}
+        assert left < dot < right and right - left < 12
+        assert all(float(line.get("y1")) > float(line.get("y2")) for line in whiskers)
+
     def test_those_who_do_not_see_it_are_told(self) -> None:
         svg = elements(line_chart_svg(chart((12, 11, 10, 9)), "c3"))
         assert svg.get("role") == "img"

@@ -128,6 +128,11 @@ def padded_range(chart: LineChart) -> tuple[float, float]:
     return (low if low == 0 else low - room), high + room
 
 
+def whisker_step(chart: LineChart) -> float:
+    """Points between the intervals of neighbouring lines at one x, so that they stand beside each other."""
+    return min(2.5, 9.0 / max(1, len(chart.lines)))
+
+
 def bar_range(chart: BarChart) -> tuple[float, float]:
     """The range of a bar chart's values, 0 and intervals included."""
     numbers = [

@@ -16,6 +16,7 @@ from ropewalk.evaluation.report_chart import (
     padded_range,
     tick_label,
     ticks,
+    whisker_step,
     x_ticks,
 )
 
@@ -63,7 +64,8 @@ def line_chart_svg(chart: LineChart, identity: str) -> str:
         anchor, off = ("end", -5) if x > _WIDTH * 0.7 else ("start", 5)
         parts.append(_label(x + off, _TOP + 10, chart.mark_label, anchor))
     for i, line in enumerate(chart.lines):
-        parts += _line(line, i, across, up, chart.log_y)
+        beside = whisker_step(chart) * (i - (len(chart.lines) - 1) / 2)
+        parts += _line(line, i, across, up, log_y=chart.log_y, beside=beside)
     legend, height = _legend(chart, bottom + _BELOW)
     described = "; ".join(
         f"{line.label}: " + ", ".join(f"{number(p.y)} at {number(p.x)}" for p in line.points)
@@ -110,7 +112,7 @@ def bar_chart_svg(chart: BarChart, identity: str) -> str:
     return _svg(identity, chart.title, f"{chart.value_label}. {described}.", height, parts)
 
 
-def _line(line: ChartLine, index: int, across: Scale, up: Scale, log_y: bool) -> list[str]:
+def _line(line: ChartLine, index: int, across: Scale, up: Scale, *, log_y: bool, beside: float) -> list[str]:
     kind = f"series s{index % SERIES}"
     parts: list[str] = []
     run: list[str] = []
@@ -122,7 +124,8 @@ def _line(line: ChartLine, index: int, across: Scale, up: Scale, log_y: bool) ->
         x, y = across(point.x), up(point.y)
         run.append(f"{_px(x)} {_px(y)}")
         if point.low is not None and point.high is not None and not (log_y and point.low <= 0):
-            parts.append(_segment(f"whisker {kind}", x, up(point.low), x, up(point.high)))
+            ends = (x + beside, up(point.low), x + beside, up(point.high))
+            parts.append(_segment(f"whisker {kind}", *ends))
         parts.append(_marker(x, y, index))
     return [*parts, *_path(run, kind, index)]
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.transforms import offset_copy
 
 from ropewalk.evaluation.picture_style import (
     NOTE_COLOUR,
@@ -26,6 +27,7 @@ from ropewalk.evaluation.report_chart import (
     padded_range,
     tick_label,
     ticks,
+    whisker_step,
     x_ticks,
 )
 
@@ -59,7 +61,7 @@ def draw_charts(
         panels = figure.subplots(len(charts), 1, squeeze=False, height_ratios=heights).ravel()
         for axes, chart in zip(panels, charts, strict=True):
             if isinstance(chart, LineChart):
-                _draw_lines(axes, chart)
+                _draw_lines(figure, axes, chart)
             else:
                 _draw_bars(axes, chart)
         if below:
@@ -73,7 +75,7 @@ def _height(chart: LineChart | BarChart) -> float:
     return 1.0 + _BAR_HEIGHT * len(chart.bars)
 
 
-def _draw_lines(axes: Axes, chart: LineChart) -> None:
+def _draw_lines(figure: Figure, axes: Axes, chart: LineChart) -> None:
     for i, line in enumerate(chart.lines):
         colour, dash = line_style(i)
         points = [p for p in line.points if math.isfinite(p.y) and (p.y > 0 or not chart.log_y)]
@@ -87,9 +89,11 @@ def _draw_lines(axes: Axes, chart: LineChart) -> None:
             markersize=4.5,
             label=line.label,
         )
+        off = whisker_step(chart) * (i - (len(chart.lines) - 1) / 2)
+        beside = offset_copy(axes.transData, figure, x=off, units="points")
         for p in points:
             if p.low is not None and p.high is not None and (p.low > 0 or not chart.log_y):
-                axes.plot([p.x, p.x], [p.low, p.high], color=colour, linewidth=1.0)
+                axes.plot([p.x, p.x], [p.low, p.high], color=colour, linewidth=1.0, transform=beside)
     low, high = padded_range(chart)
     if chart.log_y:
         axes.set_yscale("log")
