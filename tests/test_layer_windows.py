@@ -9,9 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ropewalk.evaluation.layer_windows import Calibration, Layers, Limits, Probe, loss_of
+from ropewalk.evaluation.layer_windows_check import Compared, turns_left
+from ropewalk.evaluation.layer_windows_findings import Question, find
 from ropewalk.evaluation.layer_windows_measure import CALIBRATION, Measurements, NotMeasured
+from ropewalk.evaluation.layer_windows_plans import WindowPlans
 from ropewalk.evaluation.layer_windows_search import Search
 from ropewalk.evaluation.results_file import ResultsFileError
+from ropewalk_plan import RopeSpec
 
 SHORT = Probe("short", "key", 1000, 0.1, 1006, 6)
 LONG = Probe("long", "key", 4000, 0.1, 4006, 6)
@@ -107,15 +111,26 @@ def test_only_doubtful_layers_are_looked_at_again() -> None:
     assert search.found is not None and search.found.layers == (0,)
 
 
+def test_what_goes_together_on_shorter_prompts_is_measured_once_on_all() -> None:
+    """No cost at all: halves of what is left on the short one, then all eight at once on the long ones."""
+    search = searched(dict.fromkeys(range(8), 0.0))
+    assert [(len(tried.layers), tried.probes) for tried in search.sets] == [
+        *((4, 1), (6, 1), (7, 1), (8, 1)),
+        (8, 3),
+    ]
+    assert [tried.final for tried in search.sets] == [False] * 4 + [True]
+
+
 def test_a_set_is_given_up_at_the_first_key_that_drops_too_far() -> None:
     asked: list[tuple[Layers, str]] = []
 
     def measure(layers: Layers, probe: Probe) -> float:
         asked.append((layers, probe.name))
         harm = 4.0 if len(layers) > 1 and probe.name == "short" else 0.0
-        return PLAIN[probe.name] - harm
+        return PLAIN.get(probe.name, -1.0) - harm
 
-    search = Search(CALIBRATION_OF_THREE, LIMITS, 4)
+    middle = Probe("middle", "key", 2000, 0.1, 2006, 6)
+    search = Search(Calibration((SHORT, middle, LONG, TEXT)), LIMITS, 4)
     search.run(measure)
     assert not any(name != "short" for layers, name in asked if len(layers) > 1)
     assert {tried.complete for tried in search.sets if len(tried.layers) > 1} == {False}
@@ -189,3 +204,93 @@ def test_a_search_over_what_is_known_ends_where_that_does() -> None:
 def test_a_damaged_row_is_a_sentence(row: dict[str, object]) -> None:
     with pytest.raises(ResultsFileError, match="is damaged"):
         Measurements([{"part": CALIBRATION, **row}])
+
+
+PLAIN_PLAN, WINDOWED = Compared("none", None), Compared("windows, 2 of 2 layers", None)
+
+
+def turn(
+    number: int, plan: str, prefill: float, decode: float = 1.0, kv_bytes: int = 100
+) -> dict[str, object]:
+    return {
+        "part": "turn",
+        "turn": number,
+        "plan": plan,
+        "n_ctx": 1024,
+        "kv_bytes": kv_bytes,
+        "prompt_tokens": 1000,
+        "prefill_seconds": prefill,
+        "decoded_tokens": 10,
+        "decode_seconds": decode,
+    }
+
+
+def test_pairs_begin_with_the_one_and_the_other_plan_in_turns() -> None:
+    left = turns_left([], (PLAIN_PLAN, WINDOWED), 3)
+    assert [(number, one.label[0]) for number, one in left] == [
+        *((0, "n"), (0, "w")),
+        *((1, "w"), (1, "n")),
+        *((2, "n"), (2, "w")),
+    ]
+
+
+def test_a_pair_that_was_broken_off_is_made_again() -> None:
+    rows = [turn(0, "none", 8.0), turn(0, WINDOWED.label, 4.0), turn(1, WINDOWED.label, 4.0)]
+    left = turns_left(rows, (PLAIN_PLAN, WINDOWED), 2)
+    assert [(number, one.label[0]) for number, one in left] == [(1, "w"), (1, "n")]
+
+
+def question() -> Question:
+    spec = RopeSpec("llama", n_rot=64, base=10000.0, train_length=8192, n_layer=2)
+    plans = WindowPlans(spec, "", {}, 8192, 8192, 512, 4, "full")
+    return Question(CALIBRATION_OF_THREE, LIMITS, plans)
+
+
+def calibrated() -> list[dict[str, object]]:
+    """Rows of a search that finds both layers."""
+    return [
+        {
+            "part": CALIBRATION,
+            "layers": list(layers),
+            "probe": probe.name,
+            "log_probability": PLAIN[probe.name],
+        }
+        for layers in ((), (0,), (1,), (0, 1))
+        for probe in CALIBRATION_OF_THREE.probes
+    ]
+
+
+def test_times_are_compared_pair_by_pair() -> None:
+    """The ratios 2, 4 and 3 of the pairs; the half that was measured twice counts as it was the last time."""
+    rows = [
+        *calibrated(),
+        *(turn(0, "none", 8.0, 2.0, 400), turn(0, WINDOWED.label, 4.0)),
+        *(turn(1, WINDOWED.label, 99.0), turn(1, WINDOWED.label, 2.0), turn(1, "none", 8.0, 2.0, 400)),
+        *(turn(2, "none", 9.0, 4.0, 400), turn(2, WINDOWED.label, 3.0)),
+        turn(3, "none", 1000.0),
+    ]
+    turns = find(question(), rows).turns
+    assert turns is not None
+    assert (turns.pairs, turns.prefill_ratio, turns.decode_ratio) == (3, 3.0, 2.0)
+    assert (turns.prefill, turns.decode) == ((8.0, 3.0), (0.2, 0.1))
+    assert turns.kv_bytes == (400, 100)
+
+
+def test_hits_are_compared_on_the_prompts_that_both_were_asked() -> None:
+    def asked(method: str, trial: int, hit: bool) -> dict[str, object]:
+        return {"part": "check", "method": method, "length": 500, "depth": 0.1, "trial": trial, "hit": hit}
+
+    rows = [*calibrated(), *(asked("none", trial, True) for trial in range(4))]
+    rows += [asked(WINDOWED.label, trial, trial > 0) for trial in range(3)]
+    findings = find(question(), rows)
+    assert findings.hits is not None
+    assert [(hits.hits, hits.trials) for hits in findings.hits] == [(3, 3), (2, 3)]
+    assert not findings.loses_hits
+    worse = [*calibrated(), *(asked("none", n, True) for n in range(3))]
+    assert find(question(), worse + [asked(WINDOWED.label, n, n > 1) for n in range(3)]).loses_hits
+
+
+def test_damaged_rows_of_a_check_are_a_sentence() -> None:
+    for row in ({"part": "turn", "turn": 0}, {"part": "check", "method": "none"}, {"part": "check-text"}):
+        with pytest.raises(ResultsFileError, match="is damaged"):
+            find(question(), [*calibrated(), row])

@@ -70,7 +70,7 @@ class SearchProgress:
             return self._unknown(sets, self._search.calibration.coarse)
         if len(layers) <= 1:
             return probe.n_tokens
-        return self._unknown([layers], self._search.calibration.probes)
+        return self._unknown([layers], self._search.asked)
 
     def _unknown(self, sets: list[Layers], probes: tuple[Probe, ...]) -> int:
         return sum(

@@ -60,6 +60,12 @@ class Calibration:
         return self.keys[:1]
 
     @property
+    def shorter(self) -> tuple[Probe, ...]:
+        """Those that are not of the longest length, on which sets are put together."""
+        longest = max(probe.length for probe in self.probes)
+        return tuple(probe for probe in self.probes if probe.length < longest)
+
+    @property
     def closer(self) -> tuple[Probe, ...]:
         """The second look, at doubtful layers: the cheapest key in a longer prompt."""
         longer = [probe for probe in self.keys if probe.length > self.keys[0].length]

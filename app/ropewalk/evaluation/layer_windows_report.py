@@ -11,6 +11,7 @@ from typing import Any
 
 from ropewalk.evaluation.layer_windows_findings import Findings, Question, Turns, find, summary_of
 from ropewalk.evaluation.layer_windows_plans import command_text
+from ropewalk.evaluation.layer_windows_search import SetTried
 from ropewalk.evaluation.provenance import machine_words
 from ropewalk.evaluation.report import Report
 from ropewalk.evaluation.report_chart import Bar, BarChart
@@ -98,10 +99,18 @@ def _set_rows(findings: Findings) -> list[tuple[str, ...]]:
             f"{tried.loss.keys:+.3f}",
             f"{tried.loss.worst:+.3f}",
             f"{tried.loss.text:+.3f}",
-            "accepted" if tried.accepted else "too much" if tried.complete else "given up at this key",
+            _said(tried),
         )
         for tried in findings.search.sets
     ]
+
+
+def _said(tried: SetTried) -> str:
+    if not tried.complete:
+        return "given up at a key"
+    if not tried.accepted:
+        return "too much"
+    return "within the limits" if tried.final else "within the limits so far"
 
 
 def _sets_text(findings: Findings) -> str:

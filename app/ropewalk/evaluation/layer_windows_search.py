@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 
 from ropewalk.evaluation.layer_windows import Calibration, Layers, Limits, Loss, Probe, loss_of
 
@@ -34,8 +35,8 @@ class LayerLoss:
 
     @property
     def loss(self) -> float:
-        """The larger of what was found: layers are ranked by it."""
-        return max([self.coarse.total, *([self.closer.total] if self.closer else [])])
+        """The mean of what was found: layers are ranked by it."""
+        return fmean(loss.total for loss in (self.coarse, self.closer) if loss is not None)
 
     def may_join(self, limits: Limits) -> bool:
         """Whether a set is worth trying with it: no key drops too far by its window alone."""
@@ -49,14 +50,21 @@ class SetTried:
     Attributes:
         layers: rising.
         loss: on the probes that it was measured on.
-        complete: whether those were all: it is given up at the first key that drops too far.
+        probes: on how many it was to be; it is given up at the first key that drops too far.
+        final: whether those are all.
         accepted: whether it is within the limits.
     """
 
     layers: Layers
     loss: Loss
-    complete: bool
+    probes: int
+    final: bool
     accepted: bool
+
+    @property
+    def complete(self) -> bool:
+        """Whether it was measured on all that it was to be."""
+        return self.loss.n_probes == self.probes
 
 
 @dataclass
@@ -69,6 +77,7 @@ class Search:
         n_layer: of the model.
         singles: each layer by itself, in the order of the layers.
         sets: in the order in which they were tried.
+        asked: what the set that is at work is measured on.
         done: whether it came to its end.
     """
 
@@ -77,12 +86,13 @@ class Search:
     n_layer: int
     singles: list[LayerLoss] = field(default_factory=list)
     sets: list[SetTried] = field(default_factory=list)
+    asked: tuple[Probe, ...] = ()
     done: bool = False
 
     @property
     def found(self) -> SetTried | None:
-        """The largest set within the limits so far."""
-        accepted = [tried for tried in self.sets if tried.accepted]
+        """The largest set so far that is within the limits on all probes."""
+        accepted = [tried for tried in self.sets if tried.accepted and tried.final]
         return accepted[-1] if accepted else None
 
     @property
@@ -97,8 +107,8 @@ class Search:
         First every layer by itself on the cheapest probe, then those that lose more than a set may lose, but
         not so much that they are out of the question, on a longer one. Then layers are added from the most
         tolerant on, half of those that are left at once: where a set passes a limit, half as many are tried,
-        down to a single layer, which is left as it is. Each set is measured on all probes, the cheapest
-        first.
+        down to a single layer, which is left as it is. Sets are put together on the shorter probes; what came
+        of that is measured on all of them, and put together anew where it passes a limit there.
         """
         self.singles.clear()
         self.sets.clear()
@@ -109,20 +119,27 @@ class Search:
             if self.calibration.closer and self._is_doubtful(single):
                 closer = self._loss((single.layer,), self.calibration.closer, measure)
                 self.singles[single.layer] = LayerLoss(single.layer, single.coarse, closer)
-        self._add_layers([single.layer for single in self.order], measure)
+        queue: Layers = tuple(single.layer for single in self.order)
+        probes, shorter = self.calibration.probes, self.calibration.shorter
+        if shorter:
+            queue = self._add_layers(queue, max(1, len(queue) // 2), shorter, measure)
+        self._add_layers(queue, len(queue) if shorter else max(1, len(queue) // 2), probes, measure)
         self.done = True
 
     def _is_doubtful(self, single: LayerLoss) -> bool:
         return single.may_join(self.limits) and single.coarse.total > self.limits.max_loss
 
-    def _add_layers(self, queue: Sequence[int], measure: Measure) -> None:
+    def _add_layers(
+        self, queue: Sequence[int], at_once: int, probes: Sequence[Probe], measure: Measure
+    ) -> Layers:
+        """The layers of a queue that go together, in its order; so many are tried at once first."""
         chosen: Layers = ()
-        at, at_once, refused = 0, max(1, len(queue) // 2), 0
+        at = refused = 0
         while at < len(queue) and refused < _PATIENCE:
             at_once = min(at_once, len(queue) - at)
-            tried = self._try(tuple(sorted({*chosen, *queue[at : at + at_once]})), measure)
-            if tried.accepted:
-                chosen, refused = tried.layers, 0
+            added = tuple(queue[at : at + at_once])
+            if self._try(tuple(sorted(chosen + added)), probes, measure).accepted:
+                chosen, refused = chosen + added, 0
                 at += at_once
                 at_once = max(1, (len(queue) - at) // 2)
             elif at_once > 1:
@@ -130,16 +147,21 @@ class Search:
             else:
                 at += 1
                 refused += 1
+        return chosen
 
-    def _try(self, layers: Layers, measure: Measure) -> SetTried:
-        probes: list[Probe] = []
-        for probe in self.calibration.probes:
-            probes.append(probe)
-            loss = self._loss(layers, probes, measure)
+    def _try(self, layers: Layers, probes: Sequence[Probe], measure: Measure) -> SetTried:
+        self.asked = tuple(probes)
+        for n_probes in range(1, len(probes) + 1):
+            loss = self._loss(layers, probes[:n_probes], measure)
             if loss.worst > self.limits.max_drop:
                 break
-        complete = len(probes) == len(self.calibration.probes)
-        tried = SetTried(layers, loss, complete, accepted=complete and loss.within(self.limits))
+        tried = SetTried(
+            layers,
+            loss,
+            probes=len(probes),
+            final=len(probes) == len(self.calibration.probes),
+            accepted=loss.n_probes == len(probes) and loss.within(self.limits),
+        )
         self.sets.append(tried)
         return tried
 
