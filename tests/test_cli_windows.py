@@ -190,7 +190,7 @@ class TestTheCheck:
 
 
 class TestGoingOn:
-    @pytest.mark.parametrize("after", [1, 7, 20])
+    @pytest.mark.parametrize("after", [1, 7, 15])
     def test_what_was_measured_before_ctrl_c_is_not_measured_again(
         self, command: CommandLine, model: Path, tmp_path: Path, after: int
     ) -> None:
