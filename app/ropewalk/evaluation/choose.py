@@ -169,9 +169,9 @@ def _race(contest: Contest, evidence: Evidence, before: Decision, order: Sequenc
 
 
 def _best_by_losses(verdicts: Sequence[LossVerdict], plain: str) -> str:
-    """The plain model where no other is surely better than it, else the best."""
-    own = next((verdict for verdict in verdicts if verdict.label == plain), verdicts[0])
-    return own.label if own.excess.low <= 0 else verdicts[0].label
+    """The best, where it is surely better than the plain model, which was measured too; else that."""
+    own = next((verdict for verdict in verdicts if verdict.label == plain), None)
+    return plain if own is None or own.excess.low <= 0 else verdicts[0].label
 
 
 def _all_missed_once(race: Race) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -103,8 +104,8 @@ def _summary(
                         "method": verdict.label,
                         "perplexity": verdict.perplexity,
                         "excess": verdict.excess.mean,
-                        "excess_low": verdict.excess.low,
-                        "excess_high": verdict.excess.high,
+                        "excess_low": _finite(verdict.excess.low),
+                        "excess_high": _finite(verdict.excess.high),
                         "kept": verdict.kept,
                     }
                     for verdict in verdicts
@@ -127,6 +128,11 @@ def _summary(
         ],
         "control": None if decision.control is None else list(decision.control),
     }
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no infinity."""
+    return value if math.isfinite(value) else None
 
 
 def _charts(

@@ -17,6 +17,7 @@ from ropewalk.evaluation.results_file import ResultsRecord
 from ropewalk.wording.quantities import size
 
 _NONE = "-"
+_MOST_LINES = 7
 _INTRODUCTION = (
     "Several methods that make a model read longer texts, on the same texts and questions. Found: how many "
     "of the five-digit numbers hidden in long texts the model gave back exactly. Perplexity: how well it "
@@ -120,10 +121,10 @@ def _charts(record: ResultsRecord, rows: Sequence[Compared]) -> list[LineChart |
             )
             for row in asked
         )))  # fmt: skip
-    if any(len(row.perplexities) > 1 for row in rows):
+    lengths = sorted({length for row in rows for length in row.perplexities})
+    if len(lengths) > 1:
         charts.append(_perplexity_lines(record, rows))
-    elif any(row.perplexities for row in rows):
-        charts.append(_perplexity_bars(rows))
+    charts += [_ratios(rows, length) for length in sorted({*lengths[:1], *lengths[-1:]})]
     cached = [row for row in rows if row.cache_bytes is not None]
     if len({row.cache_bytes for row in cached}) > 1:
         bars = tuple(Bar(row.method, (row.cache_bytes or 0) / 1e6) for row in cached)
@@ -136,20 +137,20 @@ def _charts(record: ResultsRecord, rows: Sequence[Compared]) -> list[LineChart |
 
 
 def _perplexity_lines(record: ResultsRecord, rows: Sequence[Compared]) -> LineChart:
+    """Of the first few alone: more curves than styles are none."""
+    shown = [row for row in rows if row.perplexities][:_MOST_LINES]
+    more = len(rows) - len(shown)
+    of = f", the first {len(shown)} of {len(rows)} methods" if more else ""
     return LineChart(
-        f"Perplexity of {record.settings['text']}",
+        f"Perplexity of {record.settings['text']}{of}",
         "length in tokens",
         "perplexity",
         tuple(
             ChartLine(
                 row.method,
-                tuple(
-                    Point(length, found.perplexity, *(found.interval or (None, None)))
-                    for length, found in sorted(row.perplexities.items())
-                ),
+                tuple(Point(length, found.perplexity) for length, found in sorted(row.perplexities.items())),
             )
-            for row in rows
-            if row.perplexities
+            for row in shown
         ),
         log_y=True,
         mark=record.settings["train_length"],
@@ -157,12 +158,26 @@ def _perplexity_lines(record: ResultsRecord, rows: Sequence[Compared]) -> LineCh
     )
 
 
-def _perplexity_bars(rows: Sequence[Compared]) -> BarChart:
-    found = [(row.method, next(iter(row.perplexities.values()))) for row in rows if row.perplexities]
+def _ratios(rows: Sequence[Compared], length: int) -> BarChart:
+    """Differences on the same tokens, which are surer than the perplexities themselves."""
+    bars = []
+    for row in rows:
+        found = row.perplexities.get(length)
+        if found is not None and found.ratio is not None:
+            low, high = found.ratio_interval or (None, None)
+            bars.append(
+                Bar(
+                    row.method,
+                    100 * (found.ratio - 1),
+                    None if low is None else 100 * (low - 1),
+                    None if high is None else 100 * (high - 1),
+                    note=f"{found.perplexity:.2f}",
+                )
+            )
     return BarChart(
-        f"Perplexity at {found[0][1].length:,} tokens",
-        "lower is better; 95% intervals",
-        tuple(Bar(method, at.perplexity, *(at.interval or (None, None))) for method, at in found),
+        f"Perplexity at {length:,} tokens against the plain model's",
+        "percent more (to the right: worse); 95% intervals from the same tokens",
+        tuple(bars),
     )
 
 
