@@ -216,7 +216,7 @@ class TestRunning:
         )
         assert outcome.exit_code == 0
         results = json.loads(file.read_text())
-        assert results["plan"]["position_map"]["kind"] == "mirrored"
+        assert results["plans"][0]["plan"]["position_map"]["kind"] == "mirrored"
         for row in results["results"]:
             assert row["length"] - 100 < row["prompt_tokens"] <= row["length"]
             assert row["hit"] is False, "its weights are random"
@@ -281,7 +281,9 @@ class TestRunning:
         stdout, stderr = process.communicate(timeout=30)
         outcome = Outcome(process.returncode, stdout, stderr)
         assert outcome.exit_code == 128 + signal_number
-        assert re.match(r"Interrupted with \d+ of 180 cells done, kept in .*\.json\.$", outcome.sentence)
+        words = r"Interrupted with \d+ of 180 results, kept in (.*\.json); --resume (.*) goes on\.$"
+        told = re.match(words, outcome.sentence)
+        assert told is not None and told.groups() == (str(file), str(file))
         kept = json.loads(file.read_text())
         assert kept["complete"] is False
         assert len(kept["results"]) >= 1

@@ -45,9 +45,22 @@ class TestPasskey:
         )
         assert outcome.exit_code == 0
         results = json.loads(file.read_text())
-        assert results["model"] == str(model)
-        assert results["plan"]["method"] == "dprope"
-        assert results["plan"]["schedule"][0]["frequency_factors"] == [1.0, 1.0, 2.0, 2.0]
+        assert results["model"]["file"] == model.name
+        (plan,) = results["plans"]
+        assert plan["label"] == plan["plan"]["method"] == "dprope"
+        assert plan["plan"]["schedule"][0]["frequency_factors"] == [1.0, 1.0, 2.0, 2.0]
+        assert results["settings"] == {
+            "lengths": [400, 800],
+            "depths": [0.1, 0.9],
+            "trials": 2,
+            "seed": 0,
+            "kv_type": "f16",
+        }
+        (summary,) = results["summary"]
+        assert (summary["method"], summary["hits"], summary["trials"]) == ("dprope", 8, 8)
+        assert summary["effective_window"]["effective_window"] == max(
+            row["distance"] for row in results["results"] if row["length"] == 800
+        )
         assert results["complete"] is True
         assert len(results["results"]) == 8
         for row in results["results"]:
@@ -68,8 +81,12 @@ class TestPasskey:
         command.engine.respond = lambda prompt: " 123456"
         outcome = command("passkey", model, "--lengths", "400", "--depths", "0.5", "--trials", "2")
         assert outcome.exit_code == 0, "cells that fail are a result"
-        assert re.search(r"^400 +0/2$", outcome.stdout, re.MULTILINE)
-        assert len(re.findall(r"^400 +0\.5 +[12] +miss .* 123456$", outcome.stdout, re.MULTILINE)) == 2
+        assert re.search(r"^ +400 +.*0/2", outcome.stdout, re.MULTILINE)
+        assert "0/2, 0% (0% to 66%)" in outcome.stdout, "with its 95% interval"
+        answers = re.findall(
+            r"^dprope +400 +0\.5 +[12] +\d+ +miss +\d{5} +123456$", outcome.stdout, re.MULTILINE
+        )
+        assert len(answers) == 2
 
     def test_a_full_disk_costs_the_file_and_not_the_measurement(
         self, command: CommandLine, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -82,8 +99,8 @@ class TestPasskey:
         outcome = command("passkey", model, "--lengths", "400,800", "--depths", "0.1,0.9", "--json", file)
         assert outcome.exit_code == 1
         assert outcome.sentence == f"{file} could not be written (No space left on device); going on without."
-        assert re.search(r"^400 +1/1 +1/1$", outcome.stdout, re.MULTILINE)
-        assert len(re.findall(r"\bhit\b", outcome.stdout)) == 4
+        assert re.search(r"^ +400 +.*1/1 +.*1/1 +.*2/2", outcome.stdout, re.MULTILINE)
+        assert "4/4, 100% (51% to 100%)" in outcome.stdout
 
     def test_a_disk_that_has_room_again(
         self, command: CommandLine, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -171,7 +188,8 @@ class TestPasskey:
         command.engine.respond = respond
         outcome = command("passkey", model, "--lengths", "400", "--depths", "0.1,0.5,0.9", "--json", file)
         assert outcome.exit_code == 130
-        assert "2 of 3 cells" in outcome.sentence
+        assert "2 of 3 results" in outcome.sentence
+        assert f"--resume {file} goes on" in outcome.sentence
         results = json.loads(file.read_text())
         assert results["complete"] is False
         assert [row["answer"] for row in results["results"]] == [" 1", " 2"]

@@ -46,7 +46,9 @@ def test_passkey_tries_a_method(tiny_llama: Path) -> None:
         *("--method", "yarn+logn", "--target-length", "512", "--method-option", "beta_fast=16"),
     )
     assert done.exit_code == 0, done.stderr
-    plan = json.loads(done.stdout)["plan"]
+    (recorded,) = json.loads(done.stdout)["plans"]
+    plan = recorded["plan"]
+    assert recorded["label"] == "yarn+logn beta_fast=16"
     assert plan["method"] == "yarn+logn"
     assert (plan["train_length"], plan["target_length"]) == (64, 512)
     assert "beta_fast=16" in plan["options"]
@@ -110,7 +112,8 @@ def test_windows_of_each_layer_are_tried(tiny_llama: Path, long_text: Path) -> N
     lengths = ("--lengths", "900", "--depths", "0.5", "--target-length", "256", "--json", "-")
     tested = run_process("passkey", tiny_llama, *lengths, *options)
     assert tested.exit_code == 0, tested.stderr
-    plan = json.loads(tested.stdout)["plan"]
+    (recorded,) = json.loads(tested.stdout)["plans"]
+    plan = recorded["plan"]
     assert (plan["windows"], plan["sinks"], plan["schedule"]) == ([32, 0], 4, [])
 
 
@@ -119,7 +122,7 @@ def test_passkey_reads_a_stream(tiny_llama: Path) -> None:
     tested = run_process("passkey", tiny_llama, *lengths, "--method", "streaming")
     assert tested.exit_code == 0, tested.stderr
     record = json.loads(tested.stdout)
-    assert record["plan"]["windows"] == [54, 54]  # and 4 sinks, and a block of 6: L is 64
+    assert record["plans"][0]["plan"]["windows"] == [54, 54]  # and 4 sinks, and a block of 6: L is 64
     assert record["results"][0]["prompt_tokens"] > 3 * 256
 
 

@@ -34,4 +34,7 @@ def _numbers(
         numbers = ()
     if not numbers or not all(low <= number <= high for number in numbers):
         raise click.BadParameter(f"'{text}' is not {meaning}")
+    for i, number in enumerate(numbers):
+        if number in numbers[:i]:
+            raise click.BadParameter(f"'{text}' has {number} twice: leave one out")
     return numbers

@@ -40,38 +40,55 @@ class PlannedModel:
         self.path, self.engine = path, engine
         self._options, self._texts = options, texts
         self._carries = not plans
+        self._n_ctx = FIRST_CONTEXT
+        self._in_force: tuple[LabelledPlan, int] | None = None
         self.plans = plans or (_own(engine.model),)
 
-    def use(self, plan: LabelledPlan, n_ctx: int) -> ModelDescription:
-        """Puts a plan in force. Texts read before may be held still, or not.
+    def require_room(self, n_ctx: int) -> None:
+        """Make the contexts of all plans this long, and refuse one that does not fit under one of them.
+
+        To be called before anything is computed, and before a text as long is even made.
+
+        Args:
+            n_ctx: tokens that contexts must hold; where they do already, nothing is done.
+
+        Raises:
+            DoesNotFitError: not enough memory.
+            EngineError: the library refuses a plan.
+        """
+        if n_ctx <= self._n_ctx:
+            return
+        self._n_ctx = n_ctx
+        sizes = {_cells(plan.plan): plan for plan in reversed(self.plans)}
+        for cells in sorted(sizes, key=len):  # the longest that fits without windows fits with them
+            self.use(sizes[cells])
+
+    def use(self, plan: LabelledPlan, n_ctx: int | None = None) -> None:
+        """Puts a plan in force. The context may hold texts that were read before.
 
         Args:
             plan: one of `plans`.
-            n_ctx: tokens the context must hold.
+            n_ctx: tokens the context must hold; None for the room required.
 
         Raises:
             DoesNotFitError: not enough memory.
             EngineError: the library refuses the plan.
         """
-        if self._carries:
-            return self.engine.resize(n_ctx)
+        n_ctx = self._n_ctx if n_ctx is None else n_ctx
+        if self._in_force == (plan, n_ctx):
+            return
+        self._in_force = None
         n_sequences = _sequences_for(plan.plan, self._texts)
-        if n_sequences == self._options.n_sequences:
-            return self.engine.use_plan(plan.plan, n_ctx)
-        self._options = dataclasses.replace(
-            self._options, plan=plan.plan, n_ctx=n_ctx, n_sequences=n_sequences
-        )
-        return self.engine.load(self.path, self._options)
-
-    def require_room(self, n_ctx: int) -> None:
-        """Refuse a context that does not fit under one of the plans, before anything is computed.
-
-        Raises:
-            DoesNotFitError: so.
-        """
-        taken = {_cells(plan.plan): plan for plan in reversed(self.plans)}
-        for plan in taken.values():
-            self.use(plan, n_ctx)
+        if self._carries:
+            self.engine.resize(n_ctx)
+        elif n_sequences == self._options.n_sequences:
+            self.engine.use_plan(plan.plan, n_ctx)
+        else:
+            self._options = dataclasses.replace(
+                self._options, plan=plan.plan, n_ctx=n_ctx, n_sequences=n_sequences
+            )
+            self.engine.load(self.path, self._options)
+        self._in_force = plan, n_ctx
 
 
 @contextmanager

@@ -1,9 +1,9 @@
-"""Progress of retrieval tests, with the time left: of all cells, and of the one at work."""
+"""Progress of retrieval tests, with the time left: of all cells under all plans, and of the one at work."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 
 from ropewalk.cli.progress import ProgressReport, Tokens, Update
 from ropewalk.engine import Engine
@@ -12,10 +12,48 @@ from ropewalk.evaluation.retrieval_order import Step
 from ropewalk.evaluation.retrieval_run import planned_steps, run_tasks
 
 
+class ShownRuns:
+    """Runs of tasks, one plan after the other, as one step of a progress report."""
+
+    def __init__(self, progress: ProgressReport, overall: Update, to_compute: int) -> None:
+        """See `shown_runs`."""
+        self._progress, self._overall, self._to_compute = progress, overall, to_compute
+        self._before = 0
+
+    def run(
+        self, engine: Engine, tasks: Sequence[RetrievalTask], *, method: str
+    ) -> Iterator[RetrievalResult]:
+        """`run_tasks`, shown."""
+        ordered = planned_steps(engine, tasks)
+        with closing(_Cells(self._progress, ordered, method)) as cells:
+
+            def tell(done: int, _total: int, _task: RetrievalTask) -> None:
+                self._overall(self._before + done, self._to_compute)
+                cells.update(done)
+
+            for result in run_tasks(engine, tasks, method=method, on_progress=tell):
+                cells.close()
+                yield result
+        self._before += sum(step.to_compute for step in ordered)
+
+
+@contextmanager
+def shown_runs(progress: ProgressReport, label: str, to_compute: int) -> Iterator[ShownRuns]:
+    """Show a step while tasks are run.
+
+    Args:
+        progress: told of it.
+        label: what is being done.
+        to_compute: prompt tokens that all of its runs compute.
+    """
+    with progress.step(label, Tokens()) as overall:
+        yield ShownRuns(progress, overall, to_compute)
+
+
 def run_with_progress(
     engine: Engine, tasks: Sequence[RetrievalTask], progress: ProgressReport, *, method: str
 ) -> Iterator[RetrievalResult]:
-    """`run_tasks`, shown.
+    """`run_tasks` under the plan in force, shown as a step of its own.
 
     Args:
         engine: has the model loaded, with a context that is long enough.
@@ -23,28 +61,17 @@ def run_with_progress(
         progress: told of it.
         method: the label of the plan in force.
     """
-    if not tasks:
-        return
-    with (
-        progress.step(f"{method}, {len(tasks)} cells", Tokens()) as overall,
-        closing(_Cells(progress, planned_steps(engine, tasks))) as cells,
-    ):
-
-        def tell(done: int, total: int, _task: RetrievalTask) -> None:
-            overall(done, total)
-            cells.update(done)
-
-        for result in run_tasks(engine, tasks, method=method, on_progress=tell):
-            cells.close()
-            yield result
+    to_compute = sum(step.to_compute for step in planned_steps(engine, tasks))
+    with shown_runs(progress, f"{method}, {len(tasks)} cells", to_compute) as shown:
+        yield from shown.run(engine, tasks, method=method)
 
 
 class _Cells:
     """Steps of the progress report for one cell after the other."""
 
-    def __init__(self, progress: ProgressReport, ordered: Sequence[Step]) -> None:
-        self._progress = progress
-        self._ordered = iter(enumerate(ordered, start=1))
+    def __init__(self, progress: ProgressReport, ordered: Sequence[Step], method: str) -> None:
+        self._progress, self._method = progress, method
+        self._ordered = iter(ordered)
         self._before = self._to_compute = 0
         self._stack = ExitStack()
         self._update: Update | None = None
@@ -53,9 +80,9 @@ class _Cells:
         """So many tokens are computed of all cells."""
         if self._update is None:
             self._before += self._to_compute
-            number, step = next(self._ordered)
+            step = next(self._ordered)
             self._to_compute = step.to_compute
-            label = f"cell {number}: {step.task.length:,} at {step.task.depth:g}"
+            label = f"{self._method}: {step.task.length:,} at {step.task.depth:g}"
             self._update = self._stack.enter_context(self._progress.step(label, Tokens()))
         self._update(done - self._before, self._to_compute)
 

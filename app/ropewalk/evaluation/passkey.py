@@ -43,7 +43,7 @@ def passkey_tasks(
         PromptLengthError: a length is too short for the prompt.
         MissingDigitsError: the model's vocabulary lacks digits.
     """
-    _require_digits(engine)
+    require_digits(engine)
     cells = [
         make_cell(length, depth, trial, seed)
         for length in sorted(set(lengths))
@@ -85,7 +85,7 @@ def passkey_tasks(
     return tasks[::-1]
 
 
-def _require_digits(engine: Engine) -> None:
+def require_digits(engine: Engine) -> None:
     """Refuse a model that reads two keys as the same text.
 
     Raises:
@@ -99,6 +99,6 @@ def _require_digits(engine: Engine) -> None:
     if missing:
         path = engine.model.path if engine.model is not None else "the model"
         raise MissingDigitsError(
-            f"{path} has no token for {', '.join(missing)}, so a passkey cannot be told from another; "
-            "test a model whose vocabulary has all ten digits, or hide words with `ropewalk needle`."
+            f"{path} has no token for {', '.join(missing)}, so one number cannot be told from another; "
+            "test a model whose vocabulary has all ten digits, or hide words with `ropewalk needle --value-kind words`."
         )
