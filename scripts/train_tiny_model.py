@@ -7,12 +7,15 @@ loss log and an evaluation. Interrupted, it goes on from OUT/state when it is st
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import sys
 from pathlib import Path
 
 import torch
+import transformers
 
+from tiny_model.evaluation import evaluate
 from tiny_model.network import TRAIN_LENGTH, new_model
 from tiny_model.novels import PACKAGE_FILE, NovelsError, read_novels
 from tiny_model.texts import TrainingTexts
@@ -69,6 +72,12 @@ def main() -> int:
     state = out / "state"
     train(model, texts, schedule, state=state, log=out / "loss.jsonl", on_step=_tell)
     model.to(torch.float16).save_pretrained(out)
+    (out / "model.safetensors").chmod(0o644)
+    # the same tokenizer in the form that transformers reads without sentencepiece
+    fast = transformers.LlamaTokenizer.from_pretrained(out, local_files_only=True)
+    fast.backend_tokenizer.save(str(out / "tokenizer.json"))
+    found = json.dumps(evaluate(out), indent=1)
+    (out / "evaluation.json").write_text(found + "\n", encoding="utf-8")
     shutil.rmtree(state)
     return 0
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from cli_running import CommandLine
 from finetuning.long_texts import LongTexts
 from finetuning.planned_model import apply_plan, reserve
 from library_logits import Float32
-from ropewalk_convert.huggingface import Checkpoint, Conversion, convert
+from plain_conversion import converted
 from ropewalk_convert.quantization import Quantization
 from ropewalk_plan import ContextPlan, make_plan, rope_spec_from_checkpoint
 from shared_converter import share_converter
@@ -56,9 +55,7 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     folder = tmp_path_factory.mktemp("finetune")
     config = {"num_hidden_layers": 4, "max_position_embeddings": L}
     checkpoint = write_checkpoint(folder / "checkpoint", request.param, config=config)
-    with pytest.MonkeyPatch.context() as patch:
-        share_converter(patch)
-        return checkpoint, _converted(checkpoint, folder / "plain.gguf")
+    return checkpoint, converted(checkpoint, folder / "plain.gguf", Quantization("F32"))
 
 
 @pytest.fixture(scope="module")
@@ -72,21 +69,6 @@ def text(tmp_path: Path) -> Path:
     file = tmp_path / "natural.txt"
     file.write_text(TEXT, encoding="utf-8")
     return file
-
-
-def _converted(checkpoint: Path, target: Path) -> Path:
-    convert(
-        Checkpoint(checkpoint, "tiny"),
-        target,
-        Conversion("none", quantization=Quantization("F32")),
-        step=_quiet,
-    )
-    return target
-
-
-@contextmanager
-def _quiet(label: str) -> Iterator[object]:
-    yield lambda *numbers: None
 
 
 def _plan(checkpoint: Path, method: str, options: Mapping[str, str], target: int = TARGET) -> ContextPlan:
