@@ -249,6 +249,7 @@ class TestStopping:
         kept = len(read(file)["results"])
         assert f"{kept} of 12 results" in outcome.stderr
         assert f"--resume {file} goes on" in outcome.stderr
+        assert "not all that was asked for" in outcome.stdout
         assert read(file)["complete"] is False
         assert command.engine.closed
 

@@ -27,6 +27,8 @@ _INTERVALS = (
     "number is, not what another text would give. Ratios are of the same tokens."
 )
 
+_STOPPED = "This is not all that was asked for: the run was stopped before."
+
 
 def perplexity_report() -> Report:
     """The views of `ropewalk perplexity`."""
@@ -57,6 +59,7 @@ def _text(record: ResultsRecord, _colour: bool, blocks: bool) -> str:
     if len({row.length for row in rows}) > 1:
         lines += ["", *line_chart_text(perplexity_chart(record, intervals=False), blocks=blocks).splitlines()]
     lines += ["", *wrap(_INTERVALS, WIDTH)]
+    lines += ["", _STOPPED] if not record.complete else []
     return "\n".join(line.rstrip()[:WIDTH] for line in lines)
 
 
@@ -64,7 +67,7 @@ def _picture(record: ResultsRecord, picture_format: str) -> bytes:
     from ropewalk.evaluation.report_picture import draw_charts  # noqa: PLC0415  # needs matplotlib
 
     title = f"Perplexity of {record.settings['text']} by length, {record.model.file}"
-    notes = (how_measured(record), _INTERVALS)
+    notes = (*(() if record.complete else (_STOPPED,)), how_measured(record), _INTERVALS)
     return draw_charts([perplexity_chart(record)], picture_format, title=title, notes=notes)
 
 
@@ -87,11 +90,7 @@ def _page(record: ResultsRecord) -> str:
         for row in rows
     )
     numbers = columns(head, "Length", "Perplexity", "Tokens", "Windows", "Time")
-    unfinished = (
-        ()
-        if record.complete
-        else (Text(("This is not all that was asked for: the run was stopped before.",), warning=True),)
-    )
+    unfinished = () if record.complete else (Text((_STOPPED,), warning=True),)
     machine = machine_words(dict(record.machine))
     return page_html(
         Page(
