@@ -189,6 +189,37 @@ class TestTheCheck:
         assert results(file)["summary"][0]["hits"] is None
 
 
+class TestGivenLayers:
+    def test_they_are_checked_without_a_search(
+        self, command: CommandLine, model: Path, tmp_path: Path
+    ) -> None:
+        file, page = tmp_path / "results.json", tmp_path / "page.html"
+        outcome = command("windows", model, *QUICK, "--layers", "0-2,6", "--json", file, "--html", page)
+        assert outcome.exit_code == 0, outcome.stderr
+        rows = results(file)["results"]
+        assert {row["part"] for row in rows} == {"turn", "check", "check-text"}
+        assert {row["method"] for row in rows if "method" in row} == {"none", "windows, 4 of 8 layers"}
+        (summary,) = results(file)["summary"]
+        assert summary["windowed"] == [0, 1, 2, 6]
+        assert [hits["hits"] for hits in summary["hits"]] == [4, 4]
+        assert "4 of 8 layers have the window (0-2, 6)." in outcome.stdout
+        assert "windows=64/64/64/0/0/0/64/0" in bake_command(outcome)
+        assert "4 of 8 layers have the window" in page.read_text()
+        again = command("windows", model, *QUICK, "--layers", "6,0-2", "--resume", file)
+        assert (again.exit_code, again.stdout) == (0, outcome.stdout)
+
+    @pytest.mark.parametrize("layers", ["8", "3-1", "0-", "", "a", "1,,2", "-1"])
+    def test_what_names_no_layers(self, command: CommandLine, model: Path, layers: str) -> None:
+        outcome = command("windows", model, *QUICK, "--layers", layers)
+        assert outcome.exit_code == 2
+        assert "each from 0 to 7" in outcome.stderr
+
+    def test_there_is_no_picture_of_them(self, command: CommandLine, model: Path, tmp_path: Path) -> None:
+        outcome = command("windows", model, *QUICK, "--layers", "0", "--png", tmp_path / "picture.png")
+        assert outcome.exit_code == 2
+        assert "leave one of the two out" in outcome.stderr
+
+
 class TestGoingOn:
     @pytest.mark.parametrize("after", [1, 7, 15])
     def test_what_was_measured_before_ctrl_c_is_not_measured_again(

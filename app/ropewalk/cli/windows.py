@@ -27,7 +27,7 @@ from ropewalk.evaluation.layer_windows import Limits
 from ropewalk.evaluation.layer_windows_findings import Question
 from ropewalk.evaluation.layer_windows_measure import Measurements, Measurer
 from ropewalk.evaluation.layer_windows_plans import ALL, FULL, WindowPlans
-from ropewalk.evaluation.layer_windows_probes import CalibrationTexts, calibration_texts
+from ropewalk.evaluation.layer_windows_probes import NOTHING_ASKED, CalibrationTexts, calibration_texts
 from ropewalk.evaluation.layer_windows_report import windows_report
 from ropewalk.evaluation.passkey import ANSWER_TOKENS, passkey_tasks
 from ropewalk.evaluation.results_file import RecordedPlan
@@ -122,6 +122,7 @@ _method_options = functools.partial(
 @click.option(
     "--keys", type=click.IntRange(1), default=1, show_default=True, help="Keys for each length and depth."
 )
+@click.option("--layers", metavar="N-N,N,...", help="Search nothing: check windows in these layers, from 0.")
 @click.option("--text", metavar="FILE", help=f"Real text to calibrate on and to time with [default: {NAME}].")
 @click.option(
     "--check-lengths",
@@ -165,6 +166,7 @@ def windows_command(
     lengths: tuple[int, ...],
     depths: tuple[float, ...],
     keys: int,
+    layers: str | None,
     text: str | None,
     check_lengths: tuple[int, ...],
     check_depths: tuple[float, ...],
@@ -199,29 +201,39 @@ def windows_command(
     _require_executed(model, words, plans)
     wanted = _Wanted(lengths, depths, keys, CheckSize(check_lengths, check_depths, check_trials, pairs))
     wanted = wanted.at(target)
+    given = () if layers is None else _layers(layers, words.spec.n_layer)
+    if given and outputs.picture is not None:
+        raise click.UsageError(
+            "--png draws what each layer loses, which --layers does not measure: leave one of the two out",
+            click.get_current_context(),
+        )
     name, content = (NAME, shipped_text()) if text is None else _read_text(text, progress)
     options = dataclasses.replace(run.engine_options(FIRST_CONTEXT), n_scored=_SCORED_AT_ONCE)
     with started_engine() as engine:
         _load(engine, model, options, progress)
         with progress.step("making prompts", Measure()):
-            texts = calibration_texts(
-                engine,
-                lengths=wanted.lengths,
-                depths=wanted.depths,
-                keys=wanted.keys,
-                seed=run.seed,
-                reach=window + sinks,
-                text=content,
-                text_name=name,
+            texts = (
+                NOTHING_ASKED
+                if given
+                else calibration_texts(
+                    engine,
+                    lengths=wanted.lengths,
+                    depths=wanted.depths,
+                    keys=wanted.keys,
+                    seed=run.seed,
+                    reach=window + sinks,
+                    text=content,
+                    text_name=name,
+                )
             )
-            fresh = wanted.check.fresh_text(engine, content, name, start=max(wanted.lengths))
+            fresh = wanted.check.fresh_text(engine, content, name, start=texts.longest)
             size = wanted.check
             tasks = (
                 passkey_tasks(engine, size.lengths, size.depths, size.trials, run.seed) if size.trials else []
             )
         for left_out in texts.left_out:
             click.echo(f"ropewalk: left out, as the window reaches the key: {left_out}", err=True)
-        question = Question(texts.calibration, Limits(max_loss, max_drop), plans)
+        question = Question(texts.calibration, Limits(max_loss, max_drop), plans, given)
         _require_room(engine, plans, max(texts.longest, size.context(tasks, fresh)))
         with outputs.recording(
             test="windows",
@@ -230,7 +242,7 @@ def windows_command(
             plans=[_recorded(plans)],
             report=windows_report(question, model),
         ) as recording:
-            found = _search(engine, question, texts, recording, progress)
+            found = given or _search(engine, question, texts, recording, progress)
             if found:
                 compared = question.compared(found)
                 check(engine, model, options, size, tasks, fresh, compared, recording, progress)
@@ -259,6 +271,26 @@ def _search(
             )
         )
     return search.found.layers if search.found is not None else ()
+
+
+def _layers(text: str, n_layer: int) -> tuple[int, ...]:
+    """The layers of `0-5,7`, rising.
+
+    Raises:
+        BadParameter: it names none, or one that the model has not.
+    """
+    named: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = (word.strip() for word in part.partition("-"))
+        ends = [int(word) for word in (first, last if dash else first) if word.isdecimal()]
+        if len(ends) != 2 or not ends[0] <= ends[1] < n_layer:
+            raise click.BadParameter(
+                f"'{text}' is not a list of layers such as 0-5,7, each from 0 to {n_layer - 1}",
+                click.get_current_context(),
+                param_hint="'--layers'",
+            )
+        named |= set(range(ends[0], ends[1] + 1))
+    return tuple(sorted(named))
 
 
 def _plain_words(model: Path) -> ModelWords:
@@ -335,6 +367,7 @@ def _settings(question: Question, wanted: _Wanted, run: RunOptions, digest: str)
         "check": dataclasses.asdict(wanted.check),
         "text": digest,
         "probes": [dataclasses.asdict(probe) for probe in question.calibration.probes],
+        "layers": list(question.given),
         "seed": run.seed,
         "kv_type": run.kv_type,
         "flash_attention": run.flash_attn,

@@ -49,22 +49,18 @@ class Findings:
     """All that there is so far.
 
     Attributes:
-        search: as far as it came.
+        search: as far as it came; it has not begun where the layers were given.
+        layers: those that get a window; () while there are none.
         hits: on fresh prompts without and with windows; None while there are none.
         text_drop: of a token's log-probability in fresh text, in nats; None while it is not known.
         turns: None while there is no pair.
     """
 
     search: Search
+    layers: Layers
     hits: tuple[Accuracy, Accuracy] | None
     text_drop: float | None
     turns: Turns | None
-
-    @property
-    def layers(self) -> Layers:
-        """Those that get a window."""
-        found = self.search.found
-        return () if found is None else found.layers
 
     @property
     def loses_hits(self) -> bool:
@@ -80,11 +76,13 @@ class Question:
         calibration: what sets of layers are asked.
         limits: what they may lose.
         plans: by the layers that have a window.
+        given: layers to check without a search; () to search.
     """
 
     calibration: Calibration
     limits: Limits
     plans: WindowPlans
+    given: Layers = ()
 
     def search(self) -> Search:
         """One that has not begun."""
@@ -106,14 +104,16 @@ def find(question: Question, rows: Rows) -> Findings:
     """
     search = question.search()
     measurements = Measurements(rows)
-    with suppress(NotMeasured):
-        search.run(measurements.known)
-    layers = search.found.layers if search.done and search.found is not None else ()
-    if not layers:
-        return Findings(search, None, None, None)
+    if not question.given:
+        with suppress(NotMeasured):
+            search.run(measurements.known)
+    found = search.found.layers if search.found is not None else ()
+    layers = question.given or found
+    if not layers or not (question.given or search.done):
+        return Findings(search, layers, None, None, None)
     labels = tuple(compared.label for compared in question.compared(layers))
     try:
-        return Findings(search, _hits(rows, labels), _text_drop(rows, labels), _turns(rows, labels))
+        return Findings(search, layers, _hits(rows, labels), _text_drop(rows, labels), _turns(rows, labels))
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
         raise ResultsFileError(
             "The results file is damaged: a result of the check lacks what it should have; "

@@ -37,8 +37,12 @@ class CalibrationTexts:
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest probe."""
-        return max(map(len, self.tokens.values()))
+        """Tokens of the longest probe; 0 where there is none."""
+        return max(map(len, self.tokens.values()), default=0)
+
+
+NOTHING_ASKED = CalibrationTexts(Calibration(()), {}, ())
+"""Where layers are given and not searched for."""
 
 
 def calibration_texts(

@@ -121,22 +121,29 @@ def _sets_text(findings: Findings) -> str:
     return "\n".join(lines)
 
 
-def _conclusions(question: Question, findings: Findings) -> list[str]:
-    """What was found, in sentences."""
-    search, n_layer = findings.search, question.plans.spec.n_layer
+def _what_is_windowed(question: Question, findings: Findings) -> str:
+    search, limits, n_layer = findings.search, question.limits, question.plans.spec.n_layer
+    which = ranges(findings.layers)
+    if question.given:
+        return f"{len(question.given)} of {n_layer} layers have the window ({which})."
     if not search.done:
-        return [
+        return (
             f"Not searched to the end: {len(search.singles)} of {n_layer} layers and "
             f"{count(len(search.sets), 'set')} measured so far."
-        ]
+        )
     if search.found is None:
-        return ["No layer can have this window within the loss allowed: try a larger --window or --max-loss."]
+        return "No layer can have this window within the loss allowed: try a larger --window or --max-loss."
     loss = search.found.loss
-    lines = [
-        f"{len(findings.layers)} of {n_layer} layers can have the window ({ranges(findings.layers)}): loss "
-        f"{loss.total:+.3f} of {question.limits.max_loss:g} nats allowed, worst key {loss.worst:+.3f} of "
-        f"{question.limits.max_drop:g}, over {count(loss.n_probes, 'prompt')}."
-    ]
+    return (
+        f"{len(findings.layers)} of {n_layer} layers can have the window ({which}): loss {loss.total:+.3f} "
+        f"of {limits.max_loss:g} nats allowed, worst key {loss.worst:+.3f} of {limits.max_drop:g}, over "
+        f"{count(loss.n_probes, 'prompt')}."
+    )
+
+
+def _conclusions(question: Question, findings: Findings) -> list[str]:
+    """What was found, in sentences."""
+    lines = [_what_is_windowed(question, findings)]
     if findings.hits is not None:
         before, after = findings.hits
         lines.append(
@@ -144,7 +151,8 @@ def _conclusions(question: Question, findings: Findings) -> list[str]:
             "(95% intervals by Wilson)."
         )
         if findings.loses_hits:
-            lines.append("The windows lose keys: try a smaller --max-loss, more --keys, or longer --lengths.")
+            remedy = "windows in fewer layers" if question.given else "a smaller --max-loss or more --keys"
+            lines.append(f"The windows lose keys: try {remedy}.")
     if findings.text_drop is not None:
         lines.append(f"Fresh text: {findings.text_drop:+.4f} nats a token.")
     if findings.turns is not None:
@@ -189,7 +197,11 @@ def _page(question: Question, findings: Findings, record: ResultsRecord, command
         introduction=Text(_INTRODUCTION),
         sections=(
             Section("What was found", tuple(plan)),
-            Section("Layer by layer", (Picture(_chart(question, findings)),)),
+            *(
+                [Section("Layer by layer", (Picture(_chart(question, findings)),))]
+                if findings.search.singles
+                else []
+            ),
             *([Section("Together", (sets,))] if findings.search.sets else []),
             Section("How it was measured", (Text((shlex.join(record.command),), code=True), Text((origin,)))),
         ),
