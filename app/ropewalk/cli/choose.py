@@ -22,11 +22,12 @@ from ropewalk.cli.candidate_methods import (
     train_length_of,
 )
 from ropewalk.cli.document_options import read_sources
-from ropewalk.cli.evaluation_outputs import EvaluationOutputs, evaluation_outputs
+from ropewalk.cli.evaluation_outputs import EvaluationOutputs, Recording, evaluation_outputs
 from ropewalk.cli.options import RunOptions, model_options
 from ropewalk.cli.output import print_json
 from ropewalk.cli.planned_model import PlannedModel, planned_model
 from ropewalk.cli.progress import Measure, ProgressReport, Tokens, Update
+from ropewalk.cli.standard_streams import tell
 from ropewalk.documents import Document
 from ropewalk.engine import Engine
 from ropewalk.evaluation.choose import Contest, decide
@@ -45,6 +46,10 @@ from ropewalk.wording.quantities import count
 SCORED_AT_ONCE = 256
 _PACE_TOKENS = 512
 _CONTROL_DEPTHS = (0.1, 0.5, 0.9)
+
+
+class BudgetTooSmallError(Exception):
+    """Nothing can be measured within the budget; the message is a sentence."""
 
 
 @dataclass(frozen=True)
@@ -165,11 +170,22 @@ def _choose(model: Path, asked: _Asked, outputs: EvaluationOutputs, run: RunOpti
                 clock=clock,
             )
             decide(contest, evidence)
-    if clock.refused:
-        click.echo(
-            f"The budget of {asked.budget:g} minutes ended before {clock.refused}; --resume goes on.",
-            err=True,
+        _tell_refused(clock, asked, recording)
+
+
+def _tell_refused(clock: Clock, asked: _Asked, recording: Recording) -> None:
+    """Say what the budget did not hold.
+
+    Raises:
+        BudgetTooSmallError: not even the first measurement.
+    """
+    if clock.refused and not recording.results:
+        raise BudgetTooSmallError(
+            f"A budget of {asked.budget:g} minutes is too small for {clock.refused}; "
+            "give more, or leave it out."
         )
+    if clock.refused:
+        tell(f"The budget of {asked.budget:g} minutes ended before {clock.refused}.")
 
 
 def _material(

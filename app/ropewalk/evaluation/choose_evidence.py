@@ -26,6 +26,11 @@ Step = Callable[[str], AbstractContextManager[Callable[[float, float], None]]]
 """Shows a step at work: gives a function that is told the tokens done and in all."""
 
 
+def now() -> float:
+    """Seconds by a clock that goes on steadily."""
+    return time.monotonic()
+
+
 class RecordedEvidence:
     """What results say; nothing else is known."""
 
@@ -90,7 +95,11 @@ class Clock:
     budget: float | None = None
     samples: list[tuple[int, float]] = field(default_factory=list)
     refused: str = ""
-    _began: float = field(default_factory=time.monotonic)
+    _began: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Start it."""
+        self._began = now()
 
     @property
     def cost(self) -> ReadingCost:
@@ -99,7 +108,7 @@ class Clock:
 
     def affords(self, what: str, seconds: float) -> bool:
         """Whether there is so much time left; notes what there is not time for."""
-        if self.budget is None or time.monotonic() - self._began + seconds <= self.budget:
+        if self.budget is None or now() - self._began + seconds <= self.budget:
             return True
         self.refused = self.refused or what
         return False
