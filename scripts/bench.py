@@ -25,6 +25,7 @@ from benchmark.kv_types import PROSE, measure_kv_types  # noqa: E402
 from benchmark.nodes import measure_nodes  # noqa: E402
 from benchmark.outcome import Outcome  # noqa: E402
 from benchmark.page import Section, write_section  # noqa: E402
+from benchmark.passkey_sharing import measure_passkey  # noqa: E402
 from benchmark.plans import METHODS, measure_plans  # noqa: E402
 from benchmark.quote import QUOTED, measure_quote  # noqa: E402
 from benchmark.reopen import measure_reopen  # noqa: E402
@@ -43,7 +44,7 @@ PAGE = _ROOT / "docs" / "benchmarks.md"
 _QUICK = ("identity", "nodes", "plans")
 _ALL = (
     *(*_QUICK, "stock-flags", "windows", "decode", "flash-attention", "kv-types", "stream", "bake"),
-    *("quote", "reopen"),
+    *("quote", "reopen", "passkey"),
 )
 _FLASH = {"off": (False,), "on": (True,), "both": (False, True)}
 _NOT_IN_THE_COMMAND = ("what", "json", "page", "jobs")
@@ -66,13 +67,14 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--pairs",
         type=int,
-        help="rounds (default: 21 of plans and decode, 3 of windows and kv-types, 7 of quote, 5 of others)",
+        help="rounds (default: 21 of plans and decode, 3 of windows and kv-types, 7 of quote, "
+        "1 of passkey, 5 of others)",
     )
     add(
         "--tokens",
         type=int,
         help="default: 512 for plans, 16384 for windows, decode and reopen, 4096 for flash-attention and "
-        "kv-types",
+        "kv-types, 2000 for passkey",
     )
     add("--decode-tokens", type=int, default=64, help="written at the end (default: 64)")
     add("--methods", help=f"of plans and nodes (default: {','.join(METHODS)}; windows too for nodes)")
@@ -238,6 +240,8 @@ def _measure(what: str, bench: Bench, given: argparse.Namespace) -> Outcome:
             tokens=_or(given.tokens, 4096),
             decode_tokens=given.decode_tokens,
         )
+    if what == "passkey":
+        return measure_passkey(bench, tokens=_or(given.tokens, 2000), pairs=_or(given.pairs, 1))
     if what == "reopen":
         tokens = _or(given.tokens, 16_384)
         return measure_reopen(

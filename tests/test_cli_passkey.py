@@ -53,8 +53,9 @@ class TestMethods:
             assert run_process("passkey", model, *CELLS, "--json", alone).exit_code == 0
             (method,) = {method for method, *_ in rows_of(alone)}
             assert method == label.split()[0]
-            for (_, *cell), row in rows_of(alone).items():
-                assert row["answer"] == together[(label, *cell)]["answer"]
+            for (_, *place), row in rows_of(alone).items():
+                cell = (label, *place)
+                assert row["answer"] == together[cell]["answer"]
 
     def test_what_cells_have_in_common_is_computed_once(self, tiny_qwen2: Path, file: Path) -> None:
         with Engine.start() as engine:

@@ -100,5 +100,5 @@ def require_digits(engine: Engine) -> None:
         path = engine.model.path if engine.model is not None else "the model"
         raise MissingDigitsError(
             f"{path} has no token for {', '.join(missing)}, so one number cannot be told from another; "
-            "test a model whose vocabulary has all ten digits, or hide words with `ropewalk needle --value-kind words`."
+            "test a model that has all ten digits, or hide words: `ropewalk needle --value-kind words`."
         )
