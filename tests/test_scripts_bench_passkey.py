@@ -65,6 +65,6 @@ def test_tables_and_words() -> None:
         "| at the least | 1,064 | 1.880 times fewer |  |  |",
     ]
     words = sharing_words([found])
-    assert "95.0% of what any order could save" in words
-    assert "= 8.4, the least is 1.786 times fewer, of which 100.0% is reached" in words
+    assert "95.0% are what no order can avoid" in words
+    assert "= 8.4, the most to be had is 1.786 times fewer, and 100.0% of that is reached" in words
     assert "letter for letter: 1 of 2" in words
