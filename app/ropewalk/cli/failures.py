@@ -5,7 +5,10 @@ from __future__ import annotations
 from ropewalk.backend.errors import LibraryNotPatchedError
 from ropewalk.documents import DocumentError
 from ropewalk.engine import DoesNotFitError, ModelLoadError
+from ropewalk.evaluation.haystack import HaystackTooShortError
 from ropewalk.evaluation.layer_windows_probes import CalibrationError
+from ropewalk.evaluation.needle_draws import NothingToDrawError
+from ropewalk.evaluation.needle_form import NeedleFormError
 from ropewalk.evaluation.passkey_prompt import MissingDigitsError, PromptLengthError
 from ropewalk.evaluation.perplexity import TextTooShortError
 from ropewalk.evaluation.results_file import ResultsFileError, ResultsMismatch
@@ -42,6 +45,9 @@ _EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (  # the first that f
     (ResultsMismatch, USAGE),
     (TargetError, USAGE),
     (PromptLengthError, USAGE),
+    (HaystackTooShortError, USAGE),
+    (NothingToDrawError, USAGE),
+    (NeedleFormError, USAGE),
     (TextTooShortError, USAGE),
     (CalibrationError, USAGE),
     (PlanError, USAGE),

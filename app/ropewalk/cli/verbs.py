@@ -23,6 +23,8 @@ VERBS: Mapping[str, str] = MappingProxyType(
         "perplexity": "Measure how well a model foresees a text, by the length of the context.",
         "compare": "Compare every method that applies to a model: perplexity, passkeys, memory, speed.",
         "choose": "Find the method that makes a model read texts of a length.",
+        "lines": "Test whether a model finds one line of a long record.",
+        "needle": "Test whether a model finds facts that are hidden in a text of yours.",
         "ask": "Ask questions about documents.",
         "chat": "Read and question documents in a full-screen terminal application.",
         "snapshots": "List or remove the texts that were read and are kept on disk.",

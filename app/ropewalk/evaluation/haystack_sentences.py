@@ -18,12 +18,12 @@ _CLOSING = "\"'”’»)\\]"
 _OPENING = "\"'“‘«(\\["
 _AFTER_A_MARK = re.compile(
     # The end of a sentence, what closes it, and space before a letter or digit
-    rf"(?P<mark>[.!?…]+)[{_CLOSING}]*\s+(?=[{_OPENING}]*(?P<next>[^\W_]))"
+    rf"(?<![.!?…])(?P<mark>[.!?…]+)[{_CLOSING}]*\s+(?=[{_OPENING}]*(?P<next>[^\W_]))"
 )
-_AFTER_A_WIDE_MARK = re.compile(r"[。！？]+[」』”’）]*\s*(?=\S)")
+_AFTER_A_WIDE_MARK = re.compile(r"(?<![。！？])[。！？]+[」』”’）]*\s*(?=\S)")
 _PARAGRAPH = re.compile(r"\n(?:[^\S\n]*\n)+[^\S\n]*(?=\S)")
-_LINE = re.compile(r"\n[^\S\n]*(?=\S)")
-_WORD = re.compile(r"\s+(?=\S)")
+_LINE_START = re.compile(r"\n[^\S\n]*\S")
+_WORD_START = re.compile(r"(?<=\s)\S")
 
 
 def sentence_starts(text: str) -> tuple[int, ...]:
@@ -43,7 +43,7 @@ def sentence_starts(text: str) -> tuple[int, ...]:
     for pattern in (_AFTER_A_WIDE_MARK, _PARAGRAPH):
         found |= {match.end() for match in pattern.finditer(text)}
     places = sorted(place for place in found if place >= begin)
-    for pattern in (_LINE, _WORD):
+    for pattern in (_LINE_START, _WORD_START):
         places = _cut_long_runs(text, places, pattern)
     return tuple(places)
 
@@ -59,16 +59,17 @@ def _ends_sentence(match: re.Match[str]) -> bool:
 
 
 def _cut_long_runs(text: str, places: list[int], pattern: re.Pattern[str]) -> list[int]:
-    """The places, and those of a pattern in runs that are too long; at least so far apart as need be."""
+    """The places, and those of a pattern's ends in runs that are too long, as few as need be."""
     cut = places[:1]
     for place in places[1:]:
         if place - cut[-1] > MOST_CHARACTERS:
             begin, last = cut[-1], cut[-1]
             for match in pattern.finditer(text, begin, place):
-                if match.end() - begin > MOST_CHARACTERS and last > begin:
+                at = match.end() - 1
+                if at - begin > MOST_CHARACTERS and last > begin:
                     cut.append(last)
                     begin = last
-                last = match.end()
+                last = at
             if place - begin > MOST_CHARACTERS and last > begin:
                 cut.append(last)
         cut.append(place)

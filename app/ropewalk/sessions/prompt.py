@@ -25,18 +25,19 @@ class PromptBuilder:
     it is, so that it cannot end its own message.
     """
 
-    def __init__(self, engine: Engine, *, raw: bool = False) -> None:
+    def __init__(self, engine: Engine, *, raw: bool = False, today: date | None = None) -> None:
         """Build prompts for the model that `engine` has loaded.
 
         Args:
             engine: has a model, or its vocabulary alone.
             raw: leave the chat template out, and let the model go on from the question's own words.
+            today: the day that the template is told; the present one where None.
         """
         self._engine = engine
         self._raw = raw
         self._as_tokens = PromptTokens(engine)
         self._spells_control: dict[bytes, bool] = {}
-        self._today = date.today()  # one day for all prompts, so that midnight changes none of them
+        self._today = today or date.today()  # one day for all prompts, so that midnight changes none of them
 
     def prompt(self, conversation: Conversation, question: str) -> list[int]:
         """The tokens that ask the next question of a conversation."""
