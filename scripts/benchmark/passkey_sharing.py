@@ -162,8 +162,8 @@ def sharing_words(rounds: Sequence[Sharing]) -> str:
         f"Of the tokens computed, {first.share_of_bound:.1%} are what no order can avoid: each different "
         f"beginning of a prompt, once. Counted in windows, {len(DEPTHS) * TRIALS} against "
         f"max(depth) + {TRIALS} sum(1 - depth) = {windows:g}, the most to be had is "
-        f"{windows_ratio():.3f} times fewer, and {reached:.1%} of that is reached. Answers that are the same letter for letter: "
-        f"{same} of {cells}."
+        f"{windows_ratio():.3f} times fewer, and {reached:.1%} of that is reached. "
+        f"Answers that are the same letter for letter: {same} of {cells}."
     )
 
 
