@@ -363,7 +363,10 @@ class TestForms:
         assert first / len(text) == pytest.approx(0.4, abs=0.05)
         assert is_hit(task, " " + ", ".join(task.expected))
         assert is_hit(task, " and ".join(reversed(task.expected)))
+        assert is_hit(task, f" 1. {task.expected[2]}, {', '.join(task.expected)}; and 99998?")
         assert not is_hit(task, ", ".join(task.expected[:3]))
+        assert not is_hit(task, ", ".join(["99998", *task.expected])), "all numbers of the text are no answer"
+        assert not is_hit(task, ", ".join(f"{value}0" for value in task.expected))
         assert task.answer_tokens >= count(", ".join(task.expected)) + 8
 
     def test_distractors_are_about_the_same_key(self) -> None:

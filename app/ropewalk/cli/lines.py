@@ -22,9 +22,9 @@ from ropewalk.sessions import context_for
 _WORDS = RetrievalWords(
     "Line retrieval",
     "The model reads a long record of lines that all look alike, each with a name and a five-digit number. "
-    "At the end it is asked for the number of one of them: if it answers with exactly that number, it can tell "
-    "apart what it read that far back. Each cell of the maps says for one length and one place how often it "
-    "could, out of how many tries.",
+    "At the end it is asked for the number of one of them: if it answers with exactly that number, it can "
+    "tell apart what it read that far back. Each cell of the maps says for one length and one place how "
+    "often it could, out of how many tries.",
 )
 
 

@@ -78,7 +78,8 @@ def is_hit(task: RetrievalTask, answer: str) -> bool:
     * `first-number`: the first run of at least as many digits as expected is what is expected. So `123456` is
       no hit for `12345`, and neither is an answer that names another number first; shorter runs ("1. ...")
       are passed over.
-    * `all-numbers`: every number expected is among the answer's runs of digits, whatever else is.
+    * `all-numbers`: the answer's first different runs of at least as many digits as the shortest expected are
+      those expected, in any order: naming every number there is gains nothing.
     * `all-words`: every expected word or phrase is in the answer, as whole words, in capitals or not.
     """
     return _RULES[task.rule](task.expected, answer)
@@ -91,7 +92,9 @@ def _first_number(expected: Sequence[str], answer: str) -> bool:
 
 
 def _all_numbers(expected: Sequence[str], answer: str) -> bool:
-    return set(expected) <= set(_NUMBER.findall(answer))
+    shortest = min(map(len, expected))
+    said = dict.fromkeys(run for run in _NUMBER.findall(answer) if len(run) >= shortest)
+    return set(list(said)[: len(set(expected))]) == set(expected)
 
 
 def _all_words(expected: Sequence[str], answer: str) -> bool:
