@@ -25,10 +25,12 @@ def test_help_lists_the_verbs_that_exist(command: CommandLine, arguments: tuple[
     outcome = command(*arguments)
     assert outcome.exit_code == 0
     assert outcome.stderr == ""
-    for verb in ("pull", "bake", "unbake", "inspect", "passkey", "ask", "chat", "doctor", "methods", "plan"):
+    for verb in (
+        *("pull", "bake", "unbake", "inspect", "passkey", "ask", "chat", "doctor", "methods", "plan"),
+        *("compare", "choose"),
+    ):
         assert f"\n  {verb} " in outcome.stdout
-    for verb in ("compare", "choose"):
-        assert f"\n  {verb} " not in outcome.stdout
+    assert "\n  config " not in outcome.stdout
 
 
 @pytest.mark.parametrize("verb", list(VERBS))

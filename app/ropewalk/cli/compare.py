@@ -86,7 +86,7 @@ def compare_command(
     outputs: EvaluationOutputs,
     run: RunOptions,
 ) -> None:
-    """Compare every method that applies to a model: keys found, perplexity, memory, speed.
+    """Compare every method that applies to a model: perplexity, passkeys, memory, speed.
 
     DPRoPE's threshold is swept; plans that do the same are one. Perplexity is of the text cut to the train
     length and to each of the lengths. It takes hours on a small machine: `ropewalk choose` asks only what
