@@ -1,10 +1,8 @@
-"""`--json FILE`: where a verb that measures puts its results."""
+"""The results file of a verb that measures, and what no file may be written to."""
 
 from __future__ import annotations
 
-import functools
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,8 +13,6 @@ from ropewalk.cli.output import print_json
 from ropewalk.evaluation.results import write_json
 from ropewalk_convert.errors import TargetError
 from ropewalk_convert.target import regular_file
-
-Verb = Callable[..., None]
 
 
 @dataclass
@@ -67,42 +63,6 @@ class ResultsTarget:
         """
         if self._told and not self.kept:
             raise click.exceptions.Exit(1)
-
-
-def results_option(verb: Verb) -> Verb:
-    """Give a verb `--json FILE` and `--force`; it receives them as `results`, a `ResultsTarget`.
-
-    A file that exists or cannot be written is refused before anything is measured.
-    """
-
-    @functools.wraps(verb)
-    def with_results(*, results_file: Path | None, force: bool, **others: object) -> None:
-        verb(results=_target(results_file, force), **others)
-
-    decorated: Verb = with_results
-    for option in (
-        click.option(
-            "--force",
-            is_flag=True,
-            help="Replace the results file if it exists; a link's is the one it names.",
-        ),
-        click.option(
-            "--json",
-            "results_file",
-            metavar="FILE",
-            type=click.Path(path_type=Path),
-            help="Write the results to FILE (- for stdout).",
-        ),
-    ):
-        decorated = option(decorated)
-    return decorated
-
-
-def _target(path: Path | None, force: bool) -> ResultsTarget:
-    if path is None or str(path) == "-":
-        return ResultsTarget(None, takes_stdout=path is not None)
-    require_writable(path, force, "--json")
-    return ResultsTarget(path, takes_stdout=False)
 
 
 def require_writable(path: Path, force: bool, option: str) -> None:
