@@ -84,6 +84,8 @@ class TestMethods:
             (("--methods", "pi,pi", "--target-length", "1024"), 2, "pi is named twice"),
             (("--methods", "pi,,yarn", "--target-length", "1024"), 2, "METHOD"),
             (("--methods", "dprope:threshold", "--target-length", "1024"), 2, "dprope:threshold"),
+            (("--methods", "yarn:beta_fast=8:beta_fast=16", "--target-length", "1024"), 2, "each name once"),
+            (("--methods", "yarn:=8", "--target-length", "1024"), 2, "yarn:=8"),
             (("--methods", "none,alchemy", "--target-length", "1024"), 2, "alchemy"),
         ],
     )

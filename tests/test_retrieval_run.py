@@ -15,6 +15,7 @@ from ropewalk.evaluation.retrieval import RetrievalTask
 from ropewalk.evaluation.retrieval_order import work_of
 from ropewalk.evaluation.retrieval_run import context_length, run_tasks
 from ropewalk_plan import ContextPlan, ScheduleStep
+from tiny_gemma3 import write_tiny_gemma3
 
 pytestmark = pytest.mark.usefixtures("patched_library")
 
@@ -92,6 +93,19 @@ def test_answers_are_those_of_each_task_alone(
     assert computed <= min(work.planned + len(TASKS), work.naive)
     if n_sequences == 2:
         assert work.planned <= computed < work.naive
+
+
+def test_windows_of_the_models_own(engine: Engine, tmp_path: Path) -> None:
+    sliding = write_tiny_gemma3(tmp_path / "gemma3.gguf").path
+    engine.load(sliding, options(1, None))
+    alone = [naive_answer(engine, task) for task in TASKS]
+    for n_sequences in (1, 2):
+        engine.load(sliding, options(n_sequences, None))
+        by_cell = {
+            (result.length, result.depth, result.trial): result.answer
+            for result in run_tasks(engine, TASKS, method="none")
+        }
+        assert [by_cell[task.length, task.depth, task.trial] for task in TASKS] == alone
 
 
 @pytest.mark.parametrize("name", ["factors", "schedule"])

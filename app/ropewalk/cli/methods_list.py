@@ -77,13 +77,14 @@ def parse_methods(text: str | None) -> list[tuple[str, dict[str, str]]]:
     listed: list[tuple[str, dict[str, str]]] = []
     for item in text.split(",") if text is not None else []:
         method, *assignments = item.strip().split(":")
-        if not method or not all(assignment.partition("=")[0::2][1] for assignment in assignments):
+        options = dict(assignment.split("=", 1) for assignment in assignments if "=" in assignment)
+        if not method or len(options) < len(assignments) or not all([*options, *options.values()]):
             raise click.BadParameter(
-                f"'{item}' is not METHOD or METHOD:NAME=VALUE",
+                f"'{item}' is not METHOD or METHOD:NAME=VALUE, each name once",
                 click.get_current_context(),
                 param_hint="'--methods'",
             )
-        listed.append((method, by_name(tuple(assignments))))
+        listed.append((method, options))
     return listed
 
 

@@ -79,15 +79,14 @@ class PlannedModel:
             return
         self._in_force = None
         n_sequences = _sequences_for(plan.plan, self._texts)
-        if self._carries:
+        if self._carries or plan.plan == self._options.plan:
             self.engine.resize(n_ctx)
         elif n_sequences == self._options.n_sequences:
             self.engine.use_plan(plan.plan, n_ctx)
         else:
-            self._options = dataclasses.replace(
-                self._options, plan=plan.plan, n_ctx=n_ctx, n_sequences=n_sequences
-            )
-            self.engine.load(self.path, self._options)
+            options = dataclasses.replace(self._options, plan=plan.plan, n_ctx=n_ctx, n_sequences=n_sequences)
+            self.engine.load(self.path, options)
+        self._options = dataclasses.replace(self._options, plan=plan.plan, n_sequences=n_sequences)
         self._in_force = plan, n_ctx
 
 
