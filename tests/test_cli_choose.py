@@ -13,7 +13,7 @@ import pytest
 from cli_running import CommandLine
 from fake_engine import FakeEngine, find_passkey
 from ropewalk.cli.main import main
-from ropewalk.engine import DoesNotFitError
+from ropewalk.engine import DoesNotFitError, ModelDescription
 from ropewalk_plan import GgufHeader, read_plan
 from tiny_models import write_tiny_model
 
@@ -204,6 +204,21 @@ def test_what_is_left_out_is_told_with_the_reason(command: Choosing, model: Path
     assert re.search(r"dprope threshold=\S+: the same plan as dprope threshold=", outcome.stderr)
 
 
+def test_a_train_length_too_short_for_a_passkey_has_no_control(
+    command: Choosing, text: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "choice.json"
+    short = write_tiny_model(tmp_path / "short.gguf", train_length=64).path
+    command.engine.hits = {}
+    target = ("--target-length", "500", "--methods", "ntk", "--trials", "1")
+    outcome = command("choose", short, *target, "--text", text, "--json", file)
+    assert outcome.exit_code == 0, outcome.stderr
+    (summary,) = results(file)["summary"]
+    assert summary["control"] is None
+    assert (summary["choice"], [row["hits"] for row in summary["race"]]) == ("none", [0, 0])
+    assert "take a shorter target length" in " ".join(outcome.stdout.split())
+
+
 class TestRefused:
     def test_a_text_too_short(self, command: Choosing, model: Path, tmp_path: Path) -> None:
         short = tmp_path / "short.txt"
@@ -213,18 +228,16 @@ class TestRefused:
         assert "400 are needed" in outcome.stderr.splitlines()[-1]
 
     def test_a_length_beyond_memory_names_the_one_that_fits(
-        self, command: Choosing, model: Path, text: Path
+        self, command: Choosing, model: Path, text: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        command.engine.plan_error = DoesNotFitError(
-            "this needs 9.0 GB and 1.0 GB is free: use at most 640 tokens",
-            needed=9,
-            free=1,
-            largest_n_ctx=640,
-        )
+        def full(_engine: FakeEngine, n_ctx: int) -> ModelDescription:
+            raise DoesNotFitError(f"{n_ctx} need 9 GB: 640 tokens fit", needed=9, free=1, largest_n_ctx=640)
+
+        monkeypatch.setattr(FakeEngine, "resize", full)
         outcome = command("choose", model, *CHOOSE, "--text", text)
         assert outcome.exit_code == 4
-        assert "640 tokens" in outcome.sentence
-        assert command.engine.answered == []
+        assert "640 tokens fit" in outcome.sentence
+        assert command.engine.tokenized_characters == 0
 
     def test_results_of_another_model(
         self, command: Choosing, model: Path, text: Path, tmp_path: Path

@@ -11,7 +11,7 @@ import pytest
 
 from cli_running import CommandLine, run_process
 from fake_engine import FakeEngine, find_passkey
-from ropewalk.engine import DoesNotFitError
+from ropewalk.engine import DoesNotFitError, ModelDescription
 from tiny_models import write_tiny_model
 
 TRAIN, TARGET = 400, 700
@@ -158,17 +158,16 @@ class TestRefused:
         assert f"{TARGET} are needed" in outcome.sentence
 
     def test_a_length_beyond_memory_names_the_one_that_fits(
-        self, command: CommandLine, model: Path, text: Path
+        self, command: CommandLine, model: Path, text: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        command.engine.plan_error = DoesNotFitError(
-            "this needs 9.0 GB and 1.0 GB is free: use at most 640 tokens",
-            needed=9,
-            free=1,
-            largest_n_ctx=640,
-        )
+        def full(_engine: FakeEngine, n_ctx: int) -> ModelDescription:
+            raise DoesNotFitError(f"{n_ctx} need 9 GB: 640 tokens fit", needed=9, free=1, largest_n_ctx=640)
+
+        monkeypatch.setattr(FakeEngine, "resize", full)
         outcome = command("compare", model, *COMPARE, "--text", text)
         assert outcome.exit_code == 4
-        assert "640 tokens" in outcome.sentence
+        assert "640 tokens fit" in outcome.sentence
+        assert command.engine.tokenized_characters == 0
 
     def test_a_target_within_the_train_length(self, command: CommandLine, model: Path) -> None:
         outcome = command("compare", model, "--target-length", str(TRAIN - 1))

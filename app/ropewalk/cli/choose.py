@@ -37,8 +37,10 @@ from ropewalk.evaluation.choose_evidence import Clock, Material, MeasuringEviden
 from ropewalk.evaluation.choose_report import choose_report
 from ropewalk.evaluation.labelled_plan import PLAIN, LabelledPlan
 from ropewalk.evaluation.passkey import ANSWER_TOKENS, passkey_tasks
+from ropewalk.evaluation.passkey_prompt import PromptLengthError
 from ropewalk.evaluation.perplexity import require_tokens
 from ropewalk.evaluation.results_plans import recorded_plans
+from ropewalk.evaluation.retrieval import RetrievalTask
 from ropewalk.evaluation.shipped_text import NAME, shipped_text
 from ropewalk.sessions import context_for
 from ropewalk.wording.quantities import count
@@ -131,18 +133,18 @@ def _choose(model: Path, asked: _Asked, outputs: EvaluationOutputs, run: RunOpti
         if asked.text is None
         else read_sources([asked.text], None, progress)
     )
-    disturbances = disturbances_of(plans, found.spec, wanted.target_length, found.train_length)
-    contest = make_contest(
-        plans,
-        found.spec,
-        disturbances,
-        target_length=wanted.target_length,
-        train_length=found.train_length,
-        cells=len(set(asked.depths)) * asked.trials,
-        control_cells=len(_CONTROL_DEPTHS),
-    )
     with planned_model(model, run, progress, found.asked, n_scored=SCORED_AT_ONCE) as planned:
         planned.require_room(context_for(wanted.target_length + ANSWER_TOKENS))
+        disturbances = disturbances_of(plans, found.spec, wanted.target_length, found.train_length)
+        contest = make_contest(
+            plans,
+            found.spec,
+            disturbances,
+            target_length=wanted.target_length,
+            train_length=found.train_length,
+            cells=len(set(asked.depths)) * asked.trials,
+            control_cells=len(_CONTROL_DEPTHS),
+        )
         material = _material(planned, contest, document, asked, seed=run.seed, progress=progress)
         clock = Clock(None if asked.budget is None else 60 * asked.budget)
         settings = _settings(contest, document, asked, run)
@@ -210,7 +212,7 @@ def _material(
         cells = passkey_tasks(
             engine, [asked.wanted.target_length], asked.depths, asked.trials, seed, on_progress=update
         )
-        control = passkey_tasks(engine, [asked.found.train_length], _CONTROL_DEPTHS, 1, seed)
+        control = _control(engine, asked.found.train_length, seed)
     plans = {plan.label: plan for plan in planned.plans}
 
     def use(plan: LabelledPlan) -> None:
@@ -218,6 +220,14 @@ def _material(
 
     stages = {stage.name: stage for stage in contest.stages}
     return Material(plans, contest.plain, tokens, stages, tuple(cells), tuple(control), use)
+
+
+def _control(engine: Engine, train_length: int, seed: int) -> list[RetrievalTask]:
+    """Questions within the train length, if it has room for one."""
+    try:
+        return passkey_tasks(engine, [train_length], _CONTROL_DEPTHS, 1, seed)
+    except PromptLengthError:
+        return []
 
 
 def _settings(contest: Contest, document: Document, asked: _Asked, run: RunOptions) -> dict[str, Any]:

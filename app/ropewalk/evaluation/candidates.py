@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from ropewalk.evaluation.labelled_plan import LabelledPlan, labelled_plan
+from ropewalk.evaluation.labelled_plan import PLAIN, LabelledPlan, label_of, labelled_plan
 from ropewalk.evaluation.plan_effect import PlanEffect, effects, step_ends
 from ropewalk_plan import METHODS, ContextPlan, ModelFacts, PlanError, RopeSpec
 from ropewalk_plan.compose import parse_method
@@ -87,7 +87,7 @@ def find_candidates(
     found: list[tuple[LabelledPlan, tuple[PlanEffect, ...]]] = []
     left_out: list[LeftOut] = []
     scale = target_length / length
-    plans: list[LabelledPlan] = [labelled_plan(spec, "none", target_length, train_length, {})]
+    plans: list[LabelledPlan] = [labelled_plan(spec, PLAIN, target_length, train_length)]
     for method, options in _every_method() if methods is None else methods:
         untuned = "" if finetuned or methods is not None else _why_untuned(method, scale)
         try:
@@ -95,7 +95,7 @@ def find_candidates(
         except PlanError as error:
             if methods is not None:
                 raise
-            left_out.append(LeftOut(_label(method, options), str(error)))
+            left_out.append(LeftOut(label_of(method, options), str(error)))
             continue
         refused = untuned or (refusal(plan.plan) if plan.plan is not None else None)
         if refused:
@@ -130,7 +130,3 @@ def _why_untuned(method: str, scale: float) -> str:
         if scale > info.untuned_scale:
             return f"at {scale:g} times the train length needs a model fine-tuned with it (--finetuned)"
     return ""
-
-
-def _label(method: str, options: Mapping[str, str]) -> str:
-    return " ".join((method, *(f"{name}={value}" for name, value in options.items())))

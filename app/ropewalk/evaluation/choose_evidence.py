@@ -69,7 +69,7 @@ class Material:
         tokens: a text, at least up to the last token that is scored.
         stages: which of its tokens are scored, by the stage's name.
         cells: the questions at the target length.
-        control: questions within L.
+        control: questions within L; none where L is too short for one.
         use: puts a plan in force, in a context for the longest of these.
     """
 
@@ -173,6 +173,8 @@ class MeasuringEvidence(RecordedEvidence):
     def control(self, number: int) -> bool | None:
         """See `choose.Evidence`."""
         known = super().control(number)
+        if number >= len(self._material.control):
+            return known
         return self._asked(CONTROL, self._material.plain, self._material.control, known)
 
     def _asked(
