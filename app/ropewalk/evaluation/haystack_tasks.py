@@ -13,6 +13,9 @@ ROOM_FOR_MORE = 16
 """Tokens of an answer beyond what is expected: they show what a miss says."""
 
 
+_REMEMBERED = 4  # prompts: of those tried for a length, the one that fits is asked for again
+
+
 class Prompts:
     """Tokens of prompts, made for one model."""
 
@@ -20,15 +23,16 @@ class Prompts:
         """With the model's tokenizer."""
         self._tokenize = tokenize
         self._vocabulary: dict[int, int] = {}
-        self._last = "", tuple[int, ...]()
+        self._recent: dict[str, tuple[int, ...]] = {}
         self._heads: dict[str, tuple[int, ...]] = {}
 
     def tokens(self, text: str) -> tuple[int, ...]:
-        """The tokens of a prompt; the last one's are remembered."""
-        if self._last[0] != text:
+        """The tokens of a prompt; those of the last few are remembered."""
+        if text not in self._recent:
             known = self._vocabulary  # a token is one object wherever it stands, in millions of places
-            self._last = text, tuple(known.setdefault(token, token) for token in self._tokenize(text))
-        return self._last[1]
+            self._recent = dict(list(self._recent.items())[1 - _REMEMBERED :])
+            self._recent[text] = tuple(known.setdefault(token, token) for token in self._tokenize(text))
+        return self._recent[text]
 
     def tokens_before(self, text: str, offset: int) -> int:
         """How many tokens of a prompt do not depend on what stands from an offset of its text on."""

@@ -106,6 +106,7 @@ class _Maker:
     def __init__(self, form: NeedleForm, haystack: Haystack, prompts: Prompts, *, begun: bool) -> None:
         self._form, self._haystack, self._prompts, self._begun = form, haystack, prompts, begun
         self._ends: dict[int, int] = {}
+        self._last_ends: dict[int, int] = {}
 
     def task(self, cell: NeedleCell, drawn: Drawn) -> RetrievalTask:
         """The task of a cell."""
@@ -114,11 +115,13 @@ class _Maker:
         def measure(end: int) -> int:
             return len(self._prompts.tokens(self._text(drawn, usual, end)[0]))
 
-        end = longest_fit(measure, cell.length, self._haystack.last, usual)
+        guess = self._last_ends.get(cell.length, usual)
+        end = longest_fit(measure, cell.length, self._haystack.last, guess)
         if end is None:
             raise PromptLengthError(
                 f"A needle prompt cannot have {cell.length:,} tokens; the least here is {measure(0):,}."
             )
+        self._last_ends[cell.length] = end
         text, needle = self._text(drawn, usual, end)
         tokens = self._prompts.tokens(text)
         if end == self._haystack.last and len(tokens) < cell.length:
