@@ -29,7 +29,7 @@ from tiny_model.novels import PACKAGE_FILE, NovelsError, read_novels
 DOCS = Path(__file__).parent.parent / "docs"
 HELD_OUT = 3
 SWEPT = (2 * L, 4 * L)
-SWEEP_TRIALS = 12
+SWEEP_TRIALS = 8
 
 
 def main() -> int:
@@ -76,15 +76,15 @@ def _run(notebook: Notebook, arguments: argparse.Namespace) -> None:
     )
     if "within" not in notebook:
         notebook.note("within", within_train_length(bench, CONTENDERS, 4 * L))
-    planned = list(experiments())
-    untuned = [experiment for experiment in planned if not experiment.steps]
-    for experiment in untuned:
+    planned = experiments()
+    tuned = next(number for number, experiment in enumerate(planned) if experiment.steps)
+    for experiment in planned[:tuned]:
         _carry_out(notebook, bench, experiment, arguments.trials)
     for target in SWEPT:
         if f"sweep {target}" not in notebook:
             _say(f"sweep at {target}")
             notebook.note(f"sweep {target}", sweep(bench, target, arguments.trials or SWEEP_TRIALS))
-    for experiment in planned[len(untuned) :]:
+    for experiment in planned[tuned:]:
         _carry_out(notebook, bench, experiment, arguments.trials)
 
 

@@ -10,6 +10,7 @@ import argparse
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -42,6 +43,12 @@ def main() -> int:
     parser.add_argument("out", type=Path, metavar="OUT", help="folder of the checkpoint")
     parser.add_argument("--novels", type=Path, default=PACKAGE_FILE, help="Rdata.rdb of r-cran-janeaustenr")
     parser.add_argument("--steps", type=int, default=1800)
+    parser.add_argument(
+        "--last-steps",
+        type=int,
+        default=300,
+        help="more of them, slower, with many keys at the prompts' ends",
+    )
     parser.add_argument("--batch-size", type=int, default=24)
     parser.add_argument("--learning-rate", type=float, default=1.5e-3)
     parser.add_argument("--seed", type=int, default=0)
@@ -61,7 +68,8 @@ def main() -> int:
         write_tokenizer(
             out, train_tokenizer([line for novel in learned for line in novel.splitlines()]), TRAIN_LENGTH
         )
-    texts = TrainingTexts(read_tokenizer(out), learned, TRAIN_LENGTH, arguments.seed)
+    tokenizer = read_tokenizer(out)
+    texts = TrainingTexts(tokenizer, learned, TRAIN_LENGTH, arguments.seed)
     model = new_model(arguments.seed)
     schedule = Schedule(
         steps=arguments.steps,
@@ -70,7 +78,15 @@ def main() -> int:
         bfloat16=arguments.bfloat16,
     )
     state = out / "state"
-    train(model, texts, schedule, state=state, log=out / "loss.jsonl", on_step=_tell)
+    first, second = state / "first", state / "second"
+    if not second.exists():
+        train(model, texts, schedule, state=first, log=out / "loss.jsonl", on_step=_tell)
+        model.to(torch.float16).to(
+            torch.float32
+        )  # rounded as it would be stored, from which the rest goes on
+    edges = TrainingTexts(tokenizer, learned, TRAIN_LENGTH, arguments.seed + 1, edges=0.4)
+    last = replace(schedule, steps=arguments.last_steps, learning_rate=5e-4, warm_up=20, end_share=0.02)
+    train(model, edges, last, state=second, log=out / "loss-last.jsonl", on_step=_tell)
     model.to(torch.float16).save_pretrained(out)
     (out / "model.safetensors").chmod(0o644)
     # the same tokenizer in the form that transformers reads without sentencepiece

@@ -45,6 +45,7 @@ METHODS: Mapping[str, Mapping[str, str]] = {
     "windows": {"windows": "40", "sinks": "3"},
     "yarn+logn": {},
     "dynamic-ntk+logn+windows": {"windows": "40"},
+    "yarn+windows": {"windows": "40/0/40/0", "rope_layers": "full"},
 }
 TEXT = "It was a bright cold day, and the clocks of the town were striking one after the other. " * 60
 

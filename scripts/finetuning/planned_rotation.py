@@ -65,3 +65,32 @@ class PlannedRotation(torch.nn.Module):  # type: ignore[misc]  # torch is Any to
             mapped = torch.minimum(mapped, self._map.period - mapped)
         pairs = torch.arange(true.shape[-1], device=true.device)
         return torch.where(pairs >= self._map.first_pair, mapped, true)
+
+
+class RotatedByItself(torch.nn.Module):  # type: ignore[misc]  # torch is Any to mypy here
+    """A layer's attention with a rotation of its own, where the plan concerns some layers and not others.
+
+    Args:
+        attention: the layer's, which stays as it is.
+        rotation: what its queries and keys are turned by.
+    """
+
+    def __init__(self, attention: torch.nn.Module, rotation: PlannedRotation) -> None:
+        super().__init__()
+        self.attention, self.rotation = attention, rotation
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        position_embeddings: object,
+        position_ids: torch.Tensor,
+        **options: object,
+    ) -> object:
+        """The attention's answer, under this layer's own cosines and sines."""
+        del position_embeddings  # those of all layers
+        return self.attention(
+            hidden_states=hidden_states,
+            position_embeddings=self.rotation(hidden_states, position_ids),
+            position_ids=position_ids,
+            **options,
+        )

@@ -55,6 +55,7 @@ class TrainingTexts:
         length: tokens of a sequence: L, or longer for fine-tuning.
         seed: other seeds give other texts.
         shares: kinds of sequences and how many of a batch are of each, in proportion.
+        edges: share of the prompts whose key lies before all filler, or after it, which is rare otherwise.
     """
 
     def __init__(
@@ -63,11 +64,13 @@ class TrainingTexts:
         novels: Sequence[str],
         length: int,
         seed: int,
+        *,
         shares: Sequence[tuple[str, int]] = SHARES,
+        edges: float = 0.0,
     ) -> None:
         self._tokenizer, self._length, self._seed = tokenizer, length, seed
         kinds = [kind for kind, count in shares for _ in range(count)]
-        self._kinds = kinds
+        self._kinds, self._edges = kinds, edges
         self._paragraphs = [line for novel in novels for line in novel.splitlines()]
         self._natural = np.array(
             [token for novel in novels for token in tokenizer.encode(novel)], dtype=np.int64
@@ -113,18 +116,25 @@ class TrainingTexts:
         """The prompt of `ropewalk passkey`, half of them as long as fits."""
         most = max(0, (self._length - self._fixed) // self._per_filler)
         n = most if generator.random() < 0.5 else int(generator.integers(most + 1))
-        before = int(generator.integers(n + 1))
+        before = self._place(n, generator)
         return prompt_text(key, before, n - before)
 
     def _random(self, key: str, generator: np.random.Generator) -> str:
         """The same around other texts, cut so that prompts end anywhere."""
         room = self._length - self._fixed
         n = room if generator.random() < 0.5 else int(generator.integers(room + 1))
-        before = int(generator.integers(n + 1))
+        before = self._place(n, generator)
         made = self._other_filler(generator)
         parts = [INTRODUCTION, self._cut(made, before), NEEDLE.format(key=key)]
         parts += [self._cut(made[::-1], n - before), QUESTION]
         return "\n".join(part for part in parts if part)
+
+    def _place(self, n: int, generator: np.random.Generator) -> int:
+        """How much of `n` parts of filler stands before the key."""
+        before = int(generator.integers(n + 1))
+        if self._edges and generator.random() < self._edges:
+            return n if generator.random() < 0.5 else 0
+        return before
 
     def _other_filler(self, generator: np.random.Generator) -> list[str]:
         """Words enough for a sequence: the novels', the literature's sentences, or random."""
