@@ -142,6 +142,14 @@ def test_what_cells_have_in_common_begins_their_prompts() -> None:
     assert len({t.expected for t in tasks}) > 8
 
 
+def test_a_prompt_does_not_depend_on_what_else_is_asked_for() -> None:
+    numbers = Numbers()
+    many = lines_tasks(numbers, [500, 700, 1500], [0.0, 0.3, 0.9], 3)
+    for task in many[::4]:
+        alone = lines_tasks(numbers, [task.length], [task.depth], task.trial + 1)[-1]
+        assert alone == task
+
+
 def test_few_tokenizations_a_prompt() -> None:
     numbers = Numbers()
     tasks = lines_tasks(numbers, [1000, 2000, 4000], [0.1, 0.5, 0.9], 2)

@@ -262,6 +262,14 @@ class TestPrompts:
             "0236e9af70c662e7",
         ]
 
+    def test_a_prompt_does_not_depend_on_what_else_is_asked_for(self) -> None:
+        numbers = Numbers()
+        form = {"needles": 3, "n_distractors": 2, "value_kind": "words"}
+        many = tasks_of(numbers, form, lengths=[700, 1500], depths=[0.0, 0.3, 0.9], trials=2)
+        for task in many[1::3]:
+            alone = tasks_of(numbers, form, lengths=[task.length], depths=[task.depth], trials=task.trial + 1)
+            assert alone[-1] == task
+
     def test_few_tokenizations_a_prompt(self) -> None:
         numbers = Numbers()
         tasks = tasks_of(numbers, lengths=[1000, 2000, 4000], depths=[0.1, 0.5, 0.9], trials=3)

@@ -54,14 +54,16 @@ def lines_tasks(
     prompts = Prompts(tokenize)
     tasks: list[RetrievalTask] = []
     records = [Record(seed, trial) for trial in range(trials)]
-    guess = 0
+    usual: dict[tuple[int, int], int] = {}
     for done, (trial, length, depth) in enumerate(cells):
         if on_progress is not None:
             on_progress(done, len(cells))
-        guess = _lines_that_fit(
-            prompts, records[trial], length, depth, guess or length // _TOKENS_A_LINE, begun=not chat
-        )
-        prompt = lines_prompt(records[trial], guess, depth, begun=not chat)
+        record, begun = records[trial], not chat
+        if (trial, length) not in usual:  # what fits at depth 0: where to look does not matter to it
+            guess = usual.get((trial - 1, length), length // _TOKENS_A_LINE)
+            usual[trial, length] = _lines_that_fit(prompts, record, length, 0.0, guess, begun=begun)
+        count = _lines_that_fit(prompts, record, length, depth, usual[trial, length], begun=begun)
+        prompt = lines_prompt(record, count, depth, begun=begun)
         tasks.append(_task(prompts, prompt, trial, length, depth, chat=chat))
     return tasks
 

@@ -91,37 +91,50 @@ def needle_tasks(
             said[what] = what in haystack.text
         return said[what]
 
-    maker = _Maker(form, haystack, Prompts(tokenize), begun=not chat)
+    maker = _Maker(haystack, Prompts(tokenize), begun=not chat)
     tasks = []
     for done, cell in enumerate(cells):
         if on_progress is not None:
             on_progress(done, len(cells))
-        tasks.append(maker.task(cell, draw_needles(form, cell, is_said)))
+        first = draw_needles(form, NeedleCell(cell.length, 0.0, 0, seed), is_said)
+        usual = maker.usual_end(cell.length, first)
+        tasks.append(maker.task(cell, draw_needles(form, cell, is_said), usual))
     return tasks
 
 
 class _Maker:
     """Makes prompts of one haystack."""
 
-    def __init__(self, form: NeedleForm, haystack: Haystack, prompts: Prompts, *, begun: bool) -> None:
-        self._form, self._haystack, self._prompts, self._begun = form, haystack, prompts, begun
+    def __init__(self, haystack: Haystack, prompts: Prompts, *, begun: bool) -> None:
+        self._haystack, self._prompts, self._begun = haystack, prompts, begun
         self._ends: dict[int, int] = {}
-        self._last_ends: dict[int, int] = {}
 
-    def task(self, cell: NeedleCell, drawn: Drawn) -> RetrievalTask:
-        """The task of a cell."""
-        usual = self._usual_end(cell.length, drawn)
+    def usual_end(self, length: int, first: Drawn) -> int:
+        """About where the haystack of prompts of a length ends, whatever other prompts there are.
+
+        Args:
+            length: of the prompts, in tokens.
+            first: what the first prompt of that length hides.
+        """
+        if length not in self._ends:
+            room = length - len(self._prompts.tokens(self._text(first, 0, 0)[0]))
+            last = self._haystack.last
+            share = room / max(1, self._haystack.tokens_before(last))
+            end = longest_fit(self._haystack.tokens_before, max(0, room), last, round(share * last))
+            self._ends[length] = end or 0
+        return self._ends[length]
+
+    def task(self, cell: NeedleCell, drawn: Drawn, usual: int) -> RetrievalTask:
+        """The task of a cell, in the haystack that ends about at the place `usual`."""
 
         def measure(end: int) -> int:
             return len(self._prompts.tokens(self._text(drawn, usual, end)[0]))
 
-        guess = self._last_ends.get(cell.length, usual)
-        end = longest_fit(measure, cell.length, self._haystack.last, guess)
+        end = longest_fit(measure, cell.length, self._haystack.last, usual)
         if end is None:
             raise PromptLengthError(
                 f"A needle prompt cannot have {cell.length:,} tokens; the least here is {measure(0):,}."
             )
-        self._last_ends[cell.length] = end
         text, needle = self._text(drawn, usual, end)
         tokens = self._prompts.tokens(text)
         if end == self._haystack.last and len(tokens) < cell.length:
@@ -152,16 +165,6 @@ class _Maker:
         head = f"{INTRODUCTION}\n\n"
         question = drawn.question + drawn.beginning if self._begun else drawn.question
         return f"{head}{body}\n\n{question}", len(head) + min(starts[len(drawn.others) :])
-
-    def _usual_end(self, length: int, drawn: Drawn) -> int:
-        """About where the haystack of prompts of a length ends: the same place for all of them."""
-        if length not in self._ends:
-            rest = len(self._prompts.tokens(self._text(drawn, 0, 0)[0]))
-            last = self._haystack.last
-            share = (length - rest) / max(1, self._haystack.tokens_before(last))
-            end = longest_fit(self._haystack.tokens_before, max(0, length - rest), last, round(share * last))
-            self._ends[length] = end or 0
-        return self._ends[length]
 
     def _answer_tokens(self, drawn: Drawn) -> int:
         """Room for what is expected, and for the question said again where nothing begins the answer."""
