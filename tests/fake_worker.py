@@ -62,7 +62,7 @@ class FakeRules:
         respond: what it answers to a prompt.
         read_up_to, answer_up_to: tokens after which it stands still until `go_on`.
         load_error, prefill_error, state_error: what goes wrong.
-        plan_error, score_error: likewise, of another plan and of scoring.
+        plan_error, resize_error, score_error: likewise, of another plan, another context and of scoring.
         log_probability: of the token at an index of a text, under a plan; of `KeyboardInterrupt`, Ctrl-C is
             pressed.
         identity: what a comparison with no plan comes to.
@@ -100,6 +100,7 @@ class FakeRules:
         self.load_error, self.prefill_error, self.state_error = load_error, prefill_error, state_error
         self.identity, self.drafts, self.can_roll_back = identity, drafts, can_roll_back
         self.plan_error: Exception | None = None
+        self.resize_error: Exception | None = None
         self.score_error: Exception | None = None
         self.log_probability: LogProbability = _by_repetition
         self.used_plans: list[ContextPlan | None] = []
@@ -169,6 +170,8 @@ class FakeWorker:
 
     def resize(self, n_ctx: int) -> ModelDescription:
         before = self._context()
+        if self._rules.resize_error is not None:
+            self._fail(self._rules.resize_error)
         context = self._make_context(n_ctx)
         for old, new in zip(before.sequences, context.sequences, strict=True):
             if len(old.cells) <= context.room:

@@ -371,7 +371,7 @@ class TestRefused:
     def test_lengths_beyond_memory_are_known_before(
         self, command: CommandLine, tiny_llama: Path, text: Path
     ) -> None:
-        command.engine.plan_error = DoesNotFitError(
+        command.engine.resize_error = command.engine.plan_error = DoesNotFitError(
             "a context of 2,000 tokens needs 9 GB and 1 GB is free: 700 tokens would fit",
             needed=9,
             free=1,

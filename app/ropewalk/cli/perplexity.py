@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -270,11 +271,20 @@ class _Measurer:
         work = [self._work(lengths) for _, lengths in missing]
         with self.progress.step(f"{label}, perplexity", Tokens()) as overall:
             for number, (stretch, lengths) in enumerate(missing):
-                name = f"window {stretch.index + 1} of {len(self.text.stretches)}"
-                with self.progress.step(name, Tokens()) as update:
-                    tell = _both(_part_of(overall, sum(work[:number]), sum(work)), update)
-                    for result in self._window(label, stretch, lengths, tell):
+                tell = _part_of(overall, sum(work[:number]), sum(work))
+                with self._shown(stretch, tell) as tell_both:
+                    for result in self._window(label, stretch, lengths, tell_both):
                         yield result, stretch
+
+    @contextmanager
+    def _shown(self, stretch: Stretch, overall: Update) -> Iterator[Update]:
+        """A step for a window, beside that of all, where there are several."""
+        if len(self.text.stretches) == 1:
+            yield overall
+            return
+        name = f"window {stretch.index + 1} of {len(self.text.stretches)}"
+        with self.progress.step(name, Tokens()) as update:
+            yield _both(overall, update)
 
     def _work(self, lengths: Sequence[int]) -> int:
         assert self.engine.model is not None
