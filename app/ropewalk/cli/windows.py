@@ -20,7 +20,7 @@ from ropewalk.cli.model_file import ModelWords, read_model_words
 from ropewalk.cli.options import RunOptions, model_options
 from ropewalk.cli.progress import Measure, ProgressReport
 from ropewalk.cli.running import FIRST_CONTEXT, require_file, started_engine
-from ropewalk.cli.windows_check import CheckSize, check
+from ropewalk.cli.windows_check import Check, CheckSize
 from ropewalk.cli.windows_progress import SearchProgress
 from ropewalk.engine import Engine, EngineOptions
 from ropewalk.evaluation.layer_windows import Limits
@@ -245,7 +245,7 @@ def windows_command(
             found = given or _search(engine, question, texts, recording, progress)
             if found:
                 compared = question.compared(found)
-                check(engine, model, options, size, tasks, fresh, compared, recording, progress)
+                Check(engine, model, options, size, tasks, fresh, compared, recording, progress).run()
 
 
 def _search(

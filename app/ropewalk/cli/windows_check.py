@@ -58,20 +58,11 @@ class CheckSize:
         return max([turn_context(len(fresh)), *([context_length(tasks)] if tasks else [])])
 
 
-def check(  # noqa: PLR0917  # the parts of one command
-    engine: Engine,
-    model: Path,
-    options: EngineOptions,
-    size: CheckSize,
-    tasks: Sequence[RetrievalTask],
-    fresh: Sequence[int],
-    compared: Sequence[Compared],
-    recording: Recording,
-    progress: ProgressReport,
-) -> None:
-    """Measure what is still missing, row by row.
+@dataclass(frozen=True)
+class Check:
+    """What is checked, and where its rows go.
 
-    Args:
+    Attributes:
         engine: has the model loaded for one sequence.
         model: its file.
         options: with which it was loaded.
@@ -82,36 +73,62 @@ def check(  # noqa: PLR0917  # the parts of one command
         recording: takes the rows, and has those of an earlier run.
         progress: told of it.
     """
-    n_ctx = context_for(turn_context(len(fresh)))
-    for turn, one in turns_left(recording.results, compared, size.pairs):
-        label = f"pair {turn + 1} of {size.pairs}, {one.label}"
-        with progress.step(label, Tokens()) as update:
-            recording.add(take_turn(engine, one, fresh, update, n_ctx=n_ctx, turn=turn))
-    scored = {row["plan"] for row in recording.results if row.get("part") == TEXT}
-    n_scored = min(TEXT_SCORED, len(fresh) // 2)
-    for one in compared if size.trials else ():
-        if one.label not in scored:
-            with progress.step(f"fresh text, {one.label}", Tokens()) as update:
-                recording.add(score_text(engine, one, fresh, update, n_ctx=n_ctx, n_scored=n_scored))
-    answered = {
-        (row["method"], row["length"], row["depth"], row["trial"])
-        for row in recording.results
-        if row.get("part") == HITS
-    }
-    left = []
-    for length in sorted(
-        set(size.lengths)
-    ):  # both plans at each, so that what is done by then can be compared
-        for one in compared:
-            its = [task for task in tasks if task.length == length and _name(one, task) not in answered]
-            left += [(one, its)] if its else []
-    if left:  # a second sequence, from which prompts go on that begin alike
-        with progress.step(f"loading {model.name}", Measure()) as update:
-            engine.load(model, dataclasses.replace(options, n_sequences=2), lambda done: update(done, 1.0))
-    for one, its in left:
-        engine.use_plan(one.plan, context_for(context_length(its)))
-        for result in run_with_progress(engine, its, progress, method=one.label):
-            recording.add({"part": HITS, **as_row(result)})
+
+    engine: Engine
+    model: Path
+    options: EngineOptions
+    size: CheckSize
+    tasks: Sequence[RetrievalTask]
+    fresh: Sequence[int]
+    compared: Sequence[Compared]
+    recording: Recording
+    progress: ProgressReport
+
+    def run(self) -> None:
+        """Measure what is still missing, row by row: hits, then text, then times."""
+        left = self._questions_left()
+        if left:  # a second sequence, from which prompts go on that begin alike
+            self._load(dataclasses.replace(self.options, n_sequences=2))
+            for one, its in left:
+                self.engine.use_plan(one.plan, context_for(context_length(its)))
+                for result in run_with_progress(self.engine, its, self.progress, method=one.label):
+                    self.recording.add({"part": HITS, **as_row(result)})
+            self._load(self.options)
+        n_ctx = context_for(turn_context(len(self.fresh)))
+        self._score_text(n_ctx)
+        for turn, one in turns_left(self.recording.results, self.compared, self.size.pairs):
+            with self.progress.step(f"pair {turn + 1} of {self.size.pairs}, {one.label}", Tokens()) as update:
+                self.recording.add(take_turn(self.engine, one, self.fresh, update, n_ctx=n_ctx, turn=turn))
+
+    def _questions_left(self) -> list[tuple[Compared, list[RetrievalTask]]]:
+        """What is to be asked under which plan.
+
+        Both plans at each length before the next one, so that what is done at any time can be compared.
+        """
+        answered = {
+            (row["method"], row["length"], row["depth"], row["trial"])
+            for row in self.recording.results
+            if row.get("part") == HITS
+        }
+        left = []
+        for length in sorted(set(self.size.lengths)):
+            for one in self.compared:
+                its = [t for t in self.tasks if t.length == length and _name(one, t) not in answered]
+                left += [(one, its)] if its else []
+        return left
+
+    def _score_text(self, n_ctx: int) -> None:
+        scored = {row["plan"] for row in self.recording.results if row.get("part") == TEXT}
+        n_scored = min(TEXT_SCORED, len(self.fresh) // 2)
+        for one in self.compared if self.size.trials else ():
+            if one.label not in scored:
+                with self.progress.step(f"fresh text, {one.label}", Tokens()) as update:
+                    row = score_text(self.engine, one, self.fresh, update, n_ctx=n_ctx, n_scored=n_scored)
+                    self.recording.add(row)
+
+    def _load(self, options: EngineOptions) -> None:
+        with self.progress.step(f"loading {self.model.name}", Measure()) as update:
+            self.engine.load(self.model, options, lambda done: update(done, 1.0))
 
 
 def _name(compared: Compared, task: RetrievalTask) -> tuple[str, int, float, int]:
