@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from ropewalk.evaluation.retrieval_order import work_of
 from ropewalk.evaluation.retrieval_run import context_length, run_tasks
 from ropewalk_plan import ContextPlan, ScheduleStep
 from tiny_gemma3 import write_tiny_gemma3
+from tiny_other_memories import write_tiny_lfm2, write_tiny_mamba
 
 pytestmark = pytest.mark.usefixtures("patched_library")
 
@@ -36,6 +37,7 @@ PLANS: dict[str, ContextPlan | None] = {
     ),
 }
 
+OTHER_MEMORIES = ("sliding", "recurrent", "hybrid")
 ONE_SEQUENCE = ("none", "schedule", "windows", "streaming")
 """Of a stream there is only one; others are cut back from task to task, or read anew."""
 
@@ -95,17 +97,21 @@ def test_answers_are_those_of_each_task_alone(
         assert work.planned <= computed < work.naive
 
 
-def test_windows_of_the_models_own(engine: Engine, tmp_path: Path) -> None:
-    sliding = write_tiny_gemma3(tmp_path / "gemma3.gguf").path
-    engine.load(sliding, options(1, None))
+@pytest.mark.parametrize(
+    "write",
+    [lambda path: write_tiny_gemma3(path).path, write_tiny_mamba, write_tiny_lfm2],
+    ids=OTHER_MEMORIES,
+)
+def test_other_memories_are_copied_too(engine: Engine, tmp_path: Path, write: Callable[[Path], Path]) -> None:
+    """Windows of the model's own, and states that cannot be cut back."""
+    model = write(tmp_path / "model.gguf")
+    engine.load(model, options(1, None))
     alone = [naive_answer(engine, task) for task in TASKS]
-    for n_sequences in (1, 2):
-        engine.load(sliding, options(n_sequences, None))
-        by_cell = {
-            (result.length, result.depth, result.trial): result.answer
-            for result in run_tasks(engine, TASKS, method="none")
-        }
-        assert [by_cell[task.length, task.depth, task.trial] for task in TASKS] == alone
+    engine.load(model, options(2, None))
+    results = list(run_tasks(engine, TASKS, method="none"))
+    by_cell = {(result.length, result.depth, result.trial): result for result in results}
+    assert [by_cell[task.length, task.depth, task.trial].answer for task in TASKS] == alone
+    assert sum(result.computed_tokens for result in results) == work_of(TASKS).planned
 
 
 @pytest.mark.parametrize("name", ["factors", "schedule"])
