@@ -162,6 +162,14 @@ def test_a_choice_that_foresees_short_texts_worse_says_so() -> None:
     assert "use the plain file for texts within its train length" in said
 
 
+def test_a_plan_that_is_the_same_at_the_target_and_spares_short_texts_is_named() -> None:
+    stage = Stage("the first tokens", 1, 257, {**SAME, "ntk": "none"})
+    alike = Contest(LABELS, "none", (stage,), {**SAME, "ntk": "dprope"}, 6, 3)
+    evidence = Known({label: hits(0) for label in LABELS} | {"dprope": hits(6)}, offsets={"dprope": 0.2})
+    said = words(decide(alike, evidence), alike)
+    assert "or bake ntk, which is the same at 4,096 tokens" in said
+
+
 def test_a_choice_that_misses_half_is_not_to_be_relied_on() -> None:
     evidence = Known({label: hits(0) for label in LABELS} | {"yarn": hits(3)})
     assert "Even the best missed 3 of 6" in words(decide(contest(), evidence), contest())

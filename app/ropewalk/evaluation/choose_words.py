@@ -194,23 +194,28 @@ def _warnings(contest: Contest, decision: Decision, target_length: int) -> tuple
             f"Even the best missed {winner.misses} of {decision.cells}: do not rely on what it says of so "
             "long a text."
         )
-    for stage, verdicts in zip(contest.stages, decision.stages, strict=False):
-        found += _worse_than_plain(contest, decision, stage, verdicts)
+    if decision.stages:
+        found += _worse_when_short(contest, decision, target_length)
     return tuple(found)
 
 
-def _worse_than_plain(
-    contest: Contest, decision: Decision, stage: Stage, verdicts: Sequence[LossVerdict]
-) -> list[str]:
-    """A sentence where the choice foresees tokens worse than the plain model, by what may be seen."""
-    by_label = {verdict.label: verdict for verdict in verdicts}
+def _worse_when_short(contest: Contest, decision: Decision, target_length: int) -> list[str]:
+    """A sentence where the choice foresees a short text surely worse than the plain model does."""
+    by_label = {verdict.label: verdict for verdict in decision.stages[0]}
     mine, plain = by_label.get(decision.winner), by_label.get(contest.plain)
     if mine is None or plain is None or mine.label == plain.label:
         return []
     ratio = mine.perplexity / plain.perplexity
     if not mine.excess.low > plain.excess.mean or ratio < 1.01 or not math.isfinite(ratio):
         return []
+    short = contest.stages[0]
+    better = [
+        label
+        for label in by_label
+        if contest.alike[label] == contest.alike[mine.label] and short.alike[label] == contest.plain
+    ]
+    instead = f", or bake {better[0]}, which is the same at {target_length:,} tokens" if better else ""
     return [
-        f"Of {stage.name} the plain model's perplexity is better, {plain.perplexity:.2f} against "
-        f"{mine.perplexity:.2f}: use the plain file for texts within its train length."
+        f"Of {short.name} the plain model's perplexity is better, {plain.perplexity:.2f} against "
+        f"{mine.perplexity:.2f}: use the plain file for texts within its train length{instead}."
     ]
