@@ -241,6 +241,7 @@ def _settings(contest: Contest, document: Document, asked: _Asked, run: RunOptio
         "text_digest": hashlib.sha256(document.text.encode("utf-8", "surrogatepass")).hexdigest(),
         "stages": [f"{stage.name}: {stage.first} to {stage.end}" for stage in contest.stages],
         "kv_type": run.kv_type,
+        "flash_attention": run.flash_attn,
     }
 
 

@@ -89,7 +89,7 @@ def compare_command(
     """Compare every method that applies to a model: perplexity, passkeys, memory, speed.
 
     DPRoPE's threshold is swept; plans that do the same are one. Perplexity is of the text cut to the train
-    length and to each of the lengths. It takes hours on a small machine: `ropewalk choose` asks only what
+    length and to each of the lengths. This takes its time: `ropewalk choose` asks only what
     decides.
     """
     progress = ProgressReport()
