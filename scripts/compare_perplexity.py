@@ -74,6 +74,7 @@ def _compare(tool: Path, model: Path, threads: int) -> list[Compared]:
             text.write_text(_text(engine, case), encoding="utf-8", newline="")
             theirs, ours = by_tool(tool, subject, text, case), by_ropewalk(subject, text, case)
             compared.append(Compared(case, theirs, ours))
+            print(f"{_name(case)}: {theirs:.4f}, {ours:.4f}", file=sys.stderr)
             progress.update(len(compared), len(CASES))
     return compared
 
