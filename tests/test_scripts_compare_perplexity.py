@@ -100,7 +100,7 @@ def test_every_case_is_one_that_both_can_read(case: Case, subject: Subject) -> N
         assert (n - c + s - 1) // s == case.windows  # perplexity_v2's n_chunk_max
         assert len(sliding_stretches(n, c, s, 0, None)) == case.windows
         assert c % 256 == 0  # else the library rounds it up
-        assert n >= 2 * c  # else it refuses
+    assert n >= 2 * c  # else it refuses
     verb, *arguments = our_arguments(subject, Path("text.txt"), case)
     assert verb == perplexity_command.name
     assert perplexity_command.make_context(verb, list(arguments), parent=click.Context(click.Group()))

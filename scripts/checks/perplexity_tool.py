@@ -89,11 +89,12 @@ class Compared:
 
 CASES = (
     Case(512, 4),
-    Case(512, 3, stride=256),  # of fewer than two windows of text, the tool makes nothing
+    Case(512, 3, stride=256),
     Case(512, 2, method=("pi", 2), flags=("--rope-scaling", "linear", "--rope-scale", "2")),
     Case(512, 2, method=("yarn", 2), flags=("--rope-scaling", "yarn", "--rope-scale", "2")),
-    Case(2048, 1),
+    Case(1024, 2),
 )
+"""Each of at least two windows of text: of less, the tool makes nothing."""
 
 
 def built_tool(patches: Path, jobs: int | None) -> Path:
