@@ -249,6 +249,7 @@ def _take_pace(planned: PlannedModel, material: Material, clock: Clock, progress
     """Read a little, to know what reading costs."""
     tokens = material.tokens[:_PACE_TOKENS]
     engine: Engine = planned.engine
+    material.use(material.plans[material.plain])
     with progress.step("taking the pace", Tokens()) as update:
         for n_tokens in (len(tokens) // 2, len(tokens)):
             engine.drop_sequence(0)
