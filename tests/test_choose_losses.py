@@ -68,3 +68,15 @@ def test_the_best_is_never_dropped_under_known_noise() -> None:
 def test_the_plain_model_stays_whatever_its_losses() -> None:
     losses = {"none": under(3.0), "best": under(0.0)}
     assert all(verdict.kept for verdict in judge_losses(losses, {"none"}))
+
+
+def test_nobody_is_dropped_for_a_plan_that_forgets_the_text() -> None:
+    losses = {"windows": under(-1.0, seed=1), "best": under(0.0, seed=2), "worse": under(0.9, seed=3)}
+    verdicts = judge_losses(losses, forgetful={"windows"})
+    assert [(verdict.label, verdict.kept) for verdict in verdicts] == [
+        ("best", True),
+        ("worse", False),
+        ("windows", True),
+    ]
+    assert verdicts[1].excess.mean == pytest.approx(0.9, abs=0.1)
+    assert verdicts[2].excess.mean == pytest.approx(-1.0, abs=0.1)

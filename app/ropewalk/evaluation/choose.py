@@ -63,7 +63,8 @@ class Contest:
         alike: for each plan the one whose answers at the target length are the same, or itself.
         cells: how many there are at the target length.
         control_cells: how many there are within L.
-        forgetful: plans under which every layer has a window, so that the text is forgotten: raced last.
+        forgetful: plans under which every layer has a window, so that the text is forgotten: nobody's measure,
+            and raced last.
         margin: nats per token within which losses are alike.
     """
 
@@ -83,7 +84,7 @@ class Decision:
 
     Attributes:
         winner: the plan chosen; the plain model where there was no evidence at all.
-        stages: the verdicts of each stage, best first; plans that were not measured are not among them.
+        stages: the verdicts of each stage, as `judge_losses` has them, of the plans that were measured.
         standings: how the plans stood at the end of the race, in its order; each stands for those alike.
         decided: whether the race came to its end.
         control: hits and cells of the plain model within L, where nobody hit anything at first; else None.
@@ -119,7 +120,7 @@ def decide(
         measured = {label: evidence.losses(stage.name, stage.alike[label]) for label in left}
         losses = {label: found for label, found in measured.items() if found is not None}
         if losses:
-            verdicts = judge_losses(losses, {contest.plain}, contest.margin)
+            verdicts = judge_losses(losses, {contest.plain}, contest.forgetful, contest.margin)
             kept = {verdict.label for verdict in verdicts if verdict.kept}
             best = _best_by_losses(verdicts, contest.plain)
             decision = replace(decision, winner=best, stages=(*decision.stages, verdicts))

@@ -73,19 +73,26 @@ def perplexity_of(losses: Sequence[float]) -> float:
 
 
 def judge_losses(
-    losses: Mapping[str, Sequence[float]], always: Collection[str] = (), margin: float = MARGIN
+    losses: Mapping[str, Sequence[float]],
+    always: Collection[str] = (),
+    forgetful: Collection[str] = (),
+    margin: float = MARGIN,
 ) -> tuple[LossVerdict, ...]:
     """Drop the plans that are surely worse than the best one by more than a margin.
 
     Args:
         losses: by plan, nats of each of the same tokens.
         always: plans that stay whatever their losses.
+        forgetful: plans that nobody is compared with: most tokens are foreseen from those just before them, so
+            one that forgets the text may foresee it best.
         margin: nats per token.
 
     Returns:
-        A verdict for each, the best first.
+        A verdict for each, the best first, forgetful ones last.
     """
-    by_mean = sorted(losses, key=lambda label: (float(np.mean(losses[label])), label not in always))
+    by_mean = sorted(
+        losses, key=lambda label: (label in forgetful, float(np.mean(losses[label])), label not in always)
+    )
     verdicts = []
     for label in by_mean:
         excess = paired_difference(losses[label], losses[by_mean[0]])

@@ -112,7 +112,7 @@ def _loss_round(
         if not verdict.kept
     ]
     if all(verdict.kept for verdict in verdicts):
-        worst = verdicts[-1]
+        worst = max(verdicts, key=lambda verdict: verdict.perplexity)
         sentences.append(
             f"Nobody is surely worse by more than {contest.margin:g} nats a token, so nobody is dropped; the "
             f"worst is {worst.label} with {worst.perplexity:.2f}."
