@@ -63,8 +63,8 @@ class Contest:
         alike: for each plan the one whose answers at the target length are the same, or itself.
         cells: how many there are at the target length.
         control_cells: how many there are within L.
-        forgetful: plans under which every layer has a window, so that the text is forgotten: nobody's measure,
-            and raced last.
+        forgetful: plans under which every layer has a window, so that the text is forgotten: nobody is
+            compared with them, and they are raced last.
         margin: nats per token within which losses are alike.
     """
 

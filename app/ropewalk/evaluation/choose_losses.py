@@ -83,8 +83,8 @@ def judge_losses(
     Args:
         losses: by plan, nats of each of the same tokens.
         always: plans that stay whatever their losses.
-        forgetful: plans that nobody is compared with: most tokens are foreseen from those just before them, so
-            one that forgets the text may foresee it best.
+        forgetful: plans that nobody is compared with: most tokens are foreseen from those just before them,
+            so one that forgets the text may foresee it best.
         margin: nats per token.
 
     Returns:
