@@ -107,7 +107,7 @@ def _section(compared: list[Compared], model: Path, threads: int) -> str:
     table = report.table(("", "windows", TOOL, "`ropewalk perplexity`", "difference"), rows)
     command = shlex.join(["scripts/compare_perplexity.py", "--threads", str(threads), "--page"])
     return (
-        f"    {command}\n\n{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d}, {model.name}, {NAME}, "
+        f"`{command}`, {datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d}, {model.name}, {NAME}, "
         f"{machine_words(machine())}.\n\n{table}\n\n"
         f"The largest difference is {worst:.3%}; at most {ALIKE:.1%} is asked for."
     )
