@@ -121,6 +121,18 @@ def test_what_goes_together_on_shorter_prompts_is_measured_once_on_all() -> None
     assert [tried.final for tried in search.sets] == [False] * 4 + [True]
 
 
+def test_where_the_longest_prompt_does_not_bear_it_most_of_the_set_is_tried_next() -> None:
+    """Each layer costs the long key 0.25 nats, the short one nothing: 8 of 16 are 1 nat on average of two."""
+
+    def measure(layers: Layers, probe: Probe) -> float:
+        return PLAIN[probe.name] - 0.25 * len(layers) * (probe.name == "long")
+
+    search = Search(CALIBRATION_OF_THREE, LIMITS, 16)
+    search.run(measure)
+    assert [len(tried.layers) for tried in search.sets if tried.final][:4] == [16, 12, 9, 6]
+    assert search.found is not None and len(search.found.layers) == 8
+
+
 def test_a_set_is_given_up_at_the_first_key_that_drops_too_far() -> None:
     asked: list[tuple[Layers, str]] = []
 

@@ -15,6 +15,10 @@ from ropewalk.evaluation.layer_windows import Calibration, Layers, Limits, Loss,
 Measure = Callable[[Layers, Probe], float]
 """The log-probability of a probe's scored tokens, together, with windows in these layers."""
 
+_HALF, _MOST = 1 / 2, 3 / 4
+"""Of the layers tried at once, how many are tried next where they were too many: most of them, where the
+shorter prompts have said that all go together."""
+
 _PATIENCE = 3
 """Layers in a row that do not go into the set, after which the search ends: those that follow lose more."""
 
@@ -108,7 +112,8 @@ class Search:
         not so much that they are out of the question, on a longer one. Then layers are added from the most
         tolerant on, half of those that are left at once: where a set passes a limit, half as many are tried,
         down to a single layer, which is left as it is. Sets are put together on the shorter probes; what came
-        of that is measured on all of them, and put together anew where it passes a limit there.
+        of that is measured on all of them, and put together anew, from most of its layers on, where it passes
+        a limit there.
         """
         self.singles.clear()
         self.sets.clear()
@@ -122,18 +127,23 @@ class Search:
         queue: Layers = tuple(single.layer for single in self.order)
         probes, shorter = self.calibration.probes, self.calibration.shorter
         if shorter:
-            queue = self._add_layers(queue, max(1, len(queue) // 2), shorter, measure)
-        self._add_layers(queue, len(queue) if shorter else max(1, len(queue) // 2), probes, measure)
+            queue = self._add_layers(queue, _HALF, shorter, measure)
+        self._add_layers(queue, _MOST if shorter else _HALF, probes, measure)
         self.done = True
 
     def _is_doubtful(self, single: LayerLoss) -> bool:
         return single.may_join(self.limits) and single.coarse.total > self.limits.max_loss
 
     def _add_layers(
-        self, queue: Sequence[int], at_once: int, probes: Sequence[Probe], measure: Measure
+        self, queue: Sequence[int], share: float, probes: Sequence[Probe], measure: Measure
     ) -> Layers:
-        """The layers of a queue that go together, in its order; so many are tried at once first."""
+        """The layers of a queue that go together, in its order.
+
+        Half of them are tried at once first, or with a `share` of `_MOST` all; where that is too much, that
+        share of what was tried.
+        """
         chosen: Layers = ()
+        at_once = len(queue) if share == _MOST else max(1, len(queue) // 2)
         at = refused = 0
         while at < len(queue) and refused < _PATIENCE:
             at_once = min(at_once, len(queue) - at)
@@ -143,7 +153,7 @@ class Search:
                 at += at_once
                 at_once = max(1, (len(queue) - at) // 2)
             elif at_once > 1:
-                at_once //= 2
+                at_once = int(at_once * share)
             else:
                 at += 1
                 refused += 1
