@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ropewalk.evaluation.haystack import Haystack, HaystackTooShortError, find_phrase, repeated
+from ropewalk.evaluation.haystack import Haystack, HaystackTooShortError, repeated
 from ropewalk.evaluation.haystack_sentences import MOST_CHARACTERS, sentence_starts
 from ropewalk.evaluation.needle import INTRODUCTION, haystack_of, needle_tasks
 from ropewalk.evaluation.needle_draws import NeedleCell, NothingToDrawError, draw_needles
 from ropewalk.evaluation.needle_form import NeedleFormError, needle_form
 from ropewalk.evaluation.passkey_prompt import PromptLengthError
+from ropewalk.evaluation.phrases import find_phrase
 from ropewalk.evaluation.retrieval import RetrievalTask, is_hit
 from test_lines import Numbers, words
 
@@ -179,6 +180,8 @@ class TestHaystack:
         assert find_phrase(text, "reen") is None
         assert find_phrase(text, "green.") == text.index("green")
         assert find_phrase("It is (x+1).", "(x+1)") == 6
+        assert find_phrase("密码是苹果。", "苹果") == 3, "a script that sets no words apart"
+        assert find_phrase("Au cafe\u0301.", "caf\u00e9") == 3, "an accent written either way"
 
 
 class TestPrompts:

@@ -37,6 +37,14 @@ from ropewalk_plan import GgufHeader, PlanError, make_plan, rope_spec_from_gguf
         ("all-words", ("C++",), " in C++, of course", True),
         ("all-words", ("straße",), " in der STRASSE", True),
         ("all-words", ("park",), "", False),
+        ("all-words", ("park",), " parks", False),
+        ("all-words", ("苹果",), "密码是苹果。", True),
+        ("all-words", ("苹果",), "密码是苹 果。", False),
+        ("all-words", ("사과",), "암호는 사과입니다", True),
+        ("all-words", ("Park",), "在Park里", True),
+        ("all-words", ("caf\u00e9",), " au cafe\u0301", True),
+        ("all-words", ("שלום",), "הסיסמה היא שלום.", True),
+        ("all-words", ("שלום",), "הסיסמה היא בשלום.", False),
     ],
 )
 def test_rules(rule: Rule, expected: tuple[str, ...], answer: str, hit: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 
@@ -109,10 +108,3 @@ def repeated(text: str, times: int) -> str:
 
 def _space_at_the_end(text: str) -> str:
     return text[len(text.rstrip()) :]
-
-
-def find_phrase(text: str, phrase: str) -> int | None:
-    """Where a text says a phrase first, in capitals or not, as whole words with any space between them."""
-    words = r"\s+".join(re.escape(word) for word in phrase.split())
-    found = re.search(rf"(?<!\w){words}(?!\w)", text, re.IGNORECASE)
-    return None if found is None else found.start()

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ropewalk.evaluation.haystack import find_phrase
+from ropewalk.evaluation.phrases import find_phrase
 
 Kind = Literal["numbers", "words", "uuids"]
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from ropewalk.evaluation.phrases import says
+
 Rule = Literal["first-number", "all-numbers", "all-words"]
 
 _NUMBER = re.compile(r"[0-9]+")
@@ -80,7 +82,8 @@ def is_hit(task: RetrievalTask, answer: str) -> bool:
       are passed over.
     * `all-numbers`: the answer's first different runs of at least as many digits as the shortest expected are
       those expected, in any order: naming every number there is gains nothing.
-    * `all-words`: every expected word or phrase is in the answer, as whole words, in capitals or not.
+    * `all-words`: every expected word or phrase is in the answer, as whole words where the script sets words
+      apart, in capitals or not.
     """
     return _RULES[task.rule](task.expected, answer)
 
@@ -98,9 +101,7 @@ def _all_numbers(expected: Sequence[str], answer: str) -> bool:
 
 
 def _all_words(expected: Sequence[str], answer: str) -> bool:
-    said = " ".join(answer.casefold().split())
-    phrases = (" ".join(phrase.casefold().split()) for phrase in expected)
-    return all(re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", said) for phrase in phrases)
+    return all(says(answer, phrase) for phrase in expected)
 
 
 _RULES: dict[Rule, Callable[[Sequence[str], str], bool]] = {
