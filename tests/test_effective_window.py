@@ -70,7 +70,7 @@ def test_a_shorter_prompt_that_fails_nearer_counts_against_longer_ones() -> None
 def test_where_the_nearest_fails_nothing_is_reached() -> None:
     window = one({4000: {0.1: "3/3", 0.9: "0/3"}})
     assert window.tokens == 0 and window.reached is None
-    assert "the nearest that fails: 380 tokens back" in window.words
+    assert window.words.startswith("not reached; fails already at 380 tokens back in prompts of 4,000: 0/3")
     assert window.as_json()["effective_window"] == 0 and window.as_json()["reached"] is None
 
 

@@ -48,6 +48,11 @@ def test_no_trials_say_nothing() -> None:
     assert Accuracy(0, 0).words == "none tried"
 
 
+def test_only_all_are_a_hundred_percent_and_only_none_are_none() -> None:
+    shares = [Accuracy(hits, 400).percent for hits in (0, 1, 199, 399, 400)]
+    assert shares == ["0%", "1%", "50%", "99%", "100%"]
+
+
 @pytest.mark.parametrize(("hits", "trials"), [(-1, 3), (4, 3), (1, 0)])
 def test_counts_that_cannot_be_are_refused(hits: int, trials: int) -> None:
     with pytest.raises(ValueError, match="cannot be"):

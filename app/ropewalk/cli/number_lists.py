@@ -11,7 +11,7 @@ _Number = TypeVar("_Number", int, float)
 
 def lengths(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
     """An option's callback: numbers of tokens separated by commas."""
-    meaning = "numbers of tokens separated by commas, such as 4000,12000"
+    meaning = "numbers of tokens, at least 1, separated by commas, such as 4000,12000"
     return _numbers(value, int, 1, 2**31 - 1, meaning)
 
 
@@ -29,7 +29,7 @@ def _numbers(
     text: str, kind: type[_Number], low: _Number, high: _Number, meaning: str
 ) -> tuple[_Number, ...]:
     try:
-        numbers = tuple(kind(part) for part in text.split(","))
+        numbers = tuple(kind(part) + kind() for part in text.split(","))  # -0 is 0
     except ValueError:
         numbers = ()
     if not numbers or not all(low <= number <= high for number in numbers):

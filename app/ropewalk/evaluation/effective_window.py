@@ -72,7 +72,9 @@ class EffectiveWindow:
     def words(self) -> str:
         """What was found, in a sentence without a full stop."""
         if self.reached is None:
-            return f"none tried (the nearest that fails: {self.fails_at.words})" if self.fails_at else "none"
+            return (
+                f"not reached; fails already at {self.fails_at.words}" if self.fails_at else "nothing tried"
+            )
         if self.fails_at is None:
             return f"at least {self.reached.words}; nothing tried fails"
         return f"{self.reached.words}; fails at {self.fails_at.words}"

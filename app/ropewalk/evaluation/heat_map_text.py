@@ -124,7 +124,7 @@ def _sum_words(accuracy: Accuracy) -> str:
     if not accuracy.trials:
         return "-"
     low, high = accuracy.interval.low, accuracy.interval.high
-    return f"{accuracy.hits}/{accuracy.trials} {accuracy.share:.0%} ({100 * low:.0f}-{high:.0%})"
+    return f"{accuracy.hits}/{accuracy.trials} {accuracy.percent} ({100 * low:.0f}-{high:.0%})"
 
 
 def _plain(text: str) -> Line:

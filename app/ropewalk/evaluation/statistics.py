@@ -40,12 +40,19 @@ class Accuracy:
         return wilson(self.hits, self.trials)
 
     @property
+    def percent(self) -> str:
+        """The share as `78%`; 100% and 0% are all and none, and nothing that is rounded to them."""
+        if 0 < self.hits < self.trials:
+            return f"{min(max(round(100 * self.share), 1), 99)}%"
+        return f"{self.share:.0%}"
+
+    @property
     def words(self) -> str:
         """`7/9, 78% (45% to 94%)`: counts, share, interval."""
         if not self.trials:
             return "none tried"
         low, high = self.interval.low, self.interval.high
-        return f"{self.hits}/{self.trials}, {self.share:.0%} ({low:.0%} to {high:.0%})"
+        return f"{self.hits}/{self.trials}, {self.percent} ({low:.0%} to {high:.0%})"
 
     def __add__(self, other: Accuracy) -> Accuracy:
         """The accuracy of both together."""
