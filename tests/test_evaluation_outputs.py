@@ -15,6 +15,7 @@ from cli_running import CommandLine, Outcome
 from results_records import record
 from ropewalk.cli.evaluation_outputs import EvaluationOutputs, evaluation_outputs
 from ropewalk.cli.verbs import VerbGroup
+from ropewalk.engine import DoesNotFitError, EngineDied
 from ropewalk.evaluation.report import Report
 from ropewalk.evaluation.results_file import RecordedPlan, ResultsRecord, read_results, write_results
 
@@ -208,6 +209,50 @@ def test_an_error_in_the_middle_leaves_what_was_measured(
     counting.stop_at, counting.error = 2, OSError(5, "Input/output error")
     assert count("--json", file).exit_code == 1
     assert len(read_results(file).results) == 2 and not read_results(file).complete
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_an_engine_that_fails_in_the_middle_costs_no_result(
+    *, count: Callable[..., Outcome], counting: Counting, tmp_path: Path, keeps: bool
+) -> None:
+    file = tmp_path / "r.json"
+    counting.stop_at, counting.error = 2, EngineDied("was killed by SIGKILL")
+    outcome = count("--json", file) if keeps else count()
+    assert outcome.exit_code == 1 and outcome.stdout == "text of 2, colour False\n"
+    assert "was killed by SIGKILL" in outcome.sentence and "2 of 5 results had come" in outcome.sentence
+    assert (f"kept in {file}; --resume {file} goes on" in outcome.sentence) is keeps
+    counting.stop_at = None
+    if keeps:
+        assert read_results(file).summary == ({"sum": 1},) and not read_results(file).complete
+        assert count("--resume", file).exit_code == 0 and read_results(file).complete
+
+
+def test_a_context_that_does_not_fit_ends_with_its_own_code(
+    count: Callable[..., Outcome], counting: Counting, tmp_path: Path
+) -> None:
+    counting.error = DoesNotFitError("ask for at most 320 tokens", needed=2, free=1, largest_n_ctx=320)
+    for stop_at in (0, 2):
+        counting.stop_at = stop_at
+        outcome = count("--json", tmp_path / "r.json")
+        assert outcome.exit_code == 4 and "at most 320 tokens" in outcome.sentence
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_bytes_that_are_no_text_are_in_no_way(
+    *,
+    counting: Counting,
+    count: Callable[..., Outcome],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    model = tmp_path / "model\udcff.gguf"
+    model.touch()
+    files = [tmp_path / name for name in ("r.json", "r.html")]
+    outcome = CommandLine(monkeypatch, capfd)("count", model, "--json", files[0], "--html", files[1])
+    assert (outcome.exit_code, outcome.stderr) == (0, "") and counting.measured == [0, 1, 2, 3, 4]
+    assert json.loads(files[0].read_bytes().decode())["model"]["file"] == "model?.gguf"
+    assert count("--json", tmp_path / f"{'x' * 250}.json").exit_code == 0, "as long as names can be"
 
 
 def test_nothing_measured_nothing_written(

@@ -15,7 +15,9 @@ from typing import Any
 import click
 
 from ropewalk.cli import command_line
+from ropewalk.cli.failures import MeasuringStoppedError
 from ropewalk.cli.results_target import ResultsTarget, require_writable
+from ropewalk.engine import EngineError
 from ropewalk.evaluation.provenance import machine, now, ropewalk_version
 from ropewalk.evaluation.report import Report
 from ropewalk.evaluation.results import write_whole
@@ -27,6 +29,7 @@ from ropewalk.evaluation.results_file import (
     read_results,
 )
 from ropewalk.sessions.fingerprint import model_fingerprint
+from ropewalk.wording.errors import sentence
 from ropewalk.wording.quantities import count
 from ropewalk_plan import PlanError
 
@@ -57,6 +60,12 @@ class Recording:
     def results(self) -> tuple[Mapping[str, Any], ...]:
         """The results so far."""
         return self.record.results
+
+    @property
+    def done(self) -> str:
+        """How far it is: `3 of 24 results`."""
+        n = len(self.record.results)
+        return count(n, "result") if self.total is None else f"{n} of {self.total} results"
 
     def add(self, result: Mapping[str, Any]) -> None:
         """Take one more result, of JSON values, and save the file."""
@@ -100,8 +109,8 @@ class EvaluationOutputs:
     ) -> Iterator[Recording]:
         """Take results while the block runs, save each, and put out the whole at its end.
 
-        Interrupted, what there is is kept and shown; the file then goes on with `--resume`. Whatever else
-        ends the block, the file holds what was measured before.
+        Interrupted, or when the engine fails, what there is is kept and shown; the file then goes on with
+        `--resume`. Whatever else ends the block, the file holds what was measured before.
 
         Args:
             test: what is measured.
@@ -113,6 +122,7 @@ class EvaluationOutputs:
 
         Raises:
             ResultsMismatch: the file that `--resume` names is of another measurement.
+            MeasuringStoppedError: the engine failed, and there are results.
             Exit: a file could not be written.
         """
         recording = Recording(self._begin(test, model, settings, plans), total, self._save)
@@ -121,6 +131,11 @@ class EvaluationOutputs:
         except KeyboardInterrupt:
             self._finish(recording.record, report)
             raise KeyboardInterrupt(self._interrupted(recording)) from None
+        except (EngineError, MemoryError) as error:
+            if not recording.results:
+                raise
+            self._finish(recording.record, report)
+            raise MeasuringStoppedError(self._stopped(recording, error)) from error
         self._finish(replace(recording.record, complete=True), report)
         self.target.require_kept()
         if self._lost:
@@ -131,8 +146,8 @@ class EvaluationOutputs:
     ) -> ResultsRecord:
         record = ResultsRecord(
             test=test,
-            command=command_line.typed(),
-            model=ModelIdentity(model.name, _fingerprint(model)),
+            command=tuple(map(_readable, command_line.typed())),
+            model=ModelIdentity(_readable(model.name), _fingerprint(model)),
             settings=settings,
             plans=tuple(plans),
             ropewalk=ropewalk_version(),
@@ -174,11 +189,16 @@ class EvaluationOutputs:
             click.echo(f"ropewalk: {path} could not be written ({error.strerror or error}).", err=True)
 
     def _interrupted(self, recording: Recording) -> str:
-        done = len(recording.results)
-        of = count(done, "result") if recording.total is None else f"{done} of {recording.total} results"
-        if not (done and self.target.kept):
-            return f"Interrupted with {of}."
-        return f"Interrupted with {of}, kept in {self.target.path}; --resume {self.target.path} goes on."
+        if not (recording.results and self.target.kept):
+            return f"Interrupted with {recording.done}."
+        path = self.target.path
+        return f"Interrupted with {recording.done}, kept in {path}; --resume {path} goes on."
+
+    def _stopped(self, recording: Recording, error: BaseException) -> str:
+        why, path = sentence(error).rstrip("."), self.target.path
+        if not self.target.kept:
+            return f"{why}; {recording.done} had come by then."
+        return f"{why}; {recording.done} had come by then, kept in {path}; --resume {path} goes on."
 
 
 def evaluation_outputs(verb: Verb) -> Verb:
@@ -276,6 +296,11 @@ def _require_different(targets: Mapping[str, Path | None]) -> None:
 
 def _same(one: Path, other: Path) -> bool:
     return one.resolve() == other.resolve()
+
+
+def _readable(text: str) -> str:
+    """An argument, or a file's name, without bytes that are no UTF-8: files and pictures cannot say them."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _fingerprint(model: Path) -> str:

@@ -30,6 +30,10 @@ class CheckFailedError(Exception):
     """A check that a person asked for did not hold; the message is a sentence that says which."""
 
 
+class MeasuringStoppedError(Exception):
+    """What was raised `from` ended a measurement that has results; the message says what became of them."""
+
+
 _EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (  # the first that fits
     (LibraryNotPatchedError, NOT_PATCHED),
     (DoesNotFitError, DOES_NOT_FIT),
@@ -58,6 +62,8 @@ _EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (  # the first that f
 
 def exit_code(error: BaseException) -> int:
     """The exit code of an error, 1 for those that are not told apart."""
+    if isinstance(error, MeasuringStoppedError) and error.__cause__ is not None:
+        error = error.__cause__
     return next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), FAILED)
 
 

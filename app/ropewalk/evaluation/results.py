@@ -8,6 +8,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+_NAME_KEPT = 40
+"""Characters of a name in the temporary one, which has room for no more than the longest names have."""
+
 
 def to_json(value: dict[str, Any]) -> str:
     """A results object as the text of a JSON file."""
@@ -15,8 +18,8 @@ def to_json(value: dict[str, Any]) -> str:
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write a results file (see `write_whole`)."""
-    write_whole(path, to_json(value).encode())
+    """Write a results file (see `write_whole`); what UTF-8 cannot say, as of a file's name, is `?` in it."""
+    write_whole(path, to_json(value).encode("utf-8", "replace"))
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -28,7 +31,8 @@ def write_whole(path: Path, content: bytes) -> None:
         OSError: it cannot be written; what stood under the name still does.
     """
     path = path.resolve() if path.is_symlink() else path
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    prefix = f".{path.name[:_NAME_KEPT]}."
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=".tmp")
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:

@@ -225,8 +225,8 @@ def shown(value: object) -> str:
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401  # whatever JSON can say
-    """A value as it comes back from a file: tuples are lists there."""
-    return json.loads(json.dumps(value))
+    """A value as it comes back from a file: tuples are lists there, and what UTF-8 cannot say is `?`."""
+    return json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
 
 
 def _finite(value: Any) -> Any:  # noqa: ANN401  # whatever JSON can say
