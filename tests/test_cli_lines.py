@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from datetime import date
@@ -12,6 +13,7 @@ import pytest
 
 from cli_running import CommandLine
 from fake_engine import FakeEngine
+from ropewalk.evaluation.shipped_text import shipped_text
 from test_needle import STORY
 
 LINES = re.compile(r"line ([a-z-]+): REGISTER_CONTENT is <([0-9]+)>")
@@ -240,6 +242,35 @@ class TestNeedle:
         assert outcome.exit_code == 2
         assert re.search(r"story\.txt says the answer already \(Smith, line [0-9]+\)", outcome.sentence)
         assert command.engine.options is None, "nothing was loaded"
+
+    def test_without_a_text_it_is_the_novel_and_the_results_say_so(
+        self, command: CommandLine, model: Path, tmp_path: Path
+    ) -> None:
+        command.engine.respond = find_needles
+        file, page = tmp_path / "r.json", tmp_path / "r.html"
+        outcome = command(
+            *("needle", model, "--lengths", "900", "--depths", "0.5", "--json", file, "--html", page)
+        )
+        assert outcome.exit_code == 0 and "Haystack: Persuasion." in outcome.stdout, outcome.stderr
+        settings, text = results_of(file)["settings"], shipped_text()
+        assert settings["haystack"] == "Persuasion" and "Persuasion" in page.read_text()
+        assert settings["haystack_sha256"] == hashlib.sha256(text.encode()).hexdigest()
+        refused = command("needle", model, "--lengths", "900", "--lines", "1-9")
+        assert refused.exit_code == 2 and "name it with --haystack" in refused.sentence
+        assert "--repeat" in command("needle", model, "--lengths", "1000000").sentence
+
+    def test_arguments_that_are_no_text(self, command: CommandLine, model: Path, story: Path) -> None:
+        own = {
+            "--fact": "It is {value}.",
+            "--question": "What?",
+            "--answer": "{value}",
+            "--distractor": "No.",
+        }
+        for broken in own:
+            given = [part for option in own for part in (option, own[option])]
+            given[given.index(broken) + 1] += "\udcff"
+            outcome = command("needle", model, "--haystack", story, "--lengths", "500", *given)
+            assert outcome.exit_code == 2 and f"{broken} has bytes" in outcome.sentence
 
     def test_a_text_that_is_too_short(self, command: CommandLine, model: Path, tmp_path: Path) -> None:
         command.engine.respond = find_needles

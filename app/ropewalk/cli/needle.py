@@ -25,6 +25,7 @@ from ropewalk.evaluation.needle import TEST, haystack_of, needle_tasks
 from ropewalk.evaluation.needle_form import NeedleForm, says_all
 from ropewalk.evaluation.passkey import require_digits
 from ropewalk.evaluation.report_retrieval import RetrievalWords, retrieval_report
+from ropewalk.evaluation.shipped_text import NAME, shipped_text
 from ropewalk.sessions import context_for
 
 
@@ -35,8 +36,8 @@ from ropewalk.sessions import context_for
     "sources",
     metavar="FILE",
     multiple=True,
-    required=True,
-    help="The text to hide facts in: a file or folder, - for standard input; may be repeated.",
+    help="The text to hide facts in: a file or folder, - for standard input; may be repeated "
+    "[default: a novel that comes with the package].",
 )
 @click.option("--repeat", is_flag=True, help="Repeat the text where it is too short.")
 @selection_options
@@ -63,10 +64,11 @@ def needle_command(
     """Test whether a model finds facts that are hidden in a text of yours.
 
     A fact is put between two sentences of the text, and a question about it follows at the end. Without
-    --fact, it is an access code that is drawn anew for every prompt. --needles, --values and --distractors
-    hide more, as RULER (Hsieh et al. 2024) does. A prompt is at most as long as asked and short of it by less
-    than one sentence; decoding is greedy; a number has to be exact and the first that is said, words have to
-    be said as whole words. `--seed` gives other keys, values and places.
+    --haystack the text is Jane Austen's "Persuasion", which many models have read. Without --fact, the fact
+    is an access code that is drawn anew for every prompt. --needles, --values and --distractors hide more, as
+    RULER (Hsieh et al. 2024) does. A prompt is at most as long as asked and short of it by less than one
+    sentence; decoding is greedy; a number has to be exact and the first that is said, words have to be said
+    as whole words. `--seed` gives other keys, values and places.
     """
     if prompts.trials > 1 and not form.has_value:
         raise click.UsageError(
@@ -74,7 +76,7 @@ def needle_command(
             click.get_current_context(),
         )
     progress = ProgressReport()
-    document = read_sources(sources, selection, progress)
+    document = _haystack(sources, selection, progress)
     _require_unsaid(document, form)
     with planned_model(model, run, progress, methods) as planned:
         if form.value_kind != "words":
@@ -106,6 +108,17 @@ def needle_command(
         measure(planned, test, outputs, progress)
 
 
+def _haystack(sources: tuple[str, ...], selection: Selection | None, progress: ProgressReport) -> Document:
+    """The text named, or the one that comes with the package."""
+    if sources:
+        return read_sources(sources, selection, progress)
+    if selection is not None:
+        raise click.UsageError(
+            "--pages and --lines are of a text of yours: name it with --haystack", click.get_current_context()
+        )
+    return Document.of_text(NAME, shipped_text())
+
+
 def _require_unsaid(document: Document, form: NeedleForm) -> None:
     """Refuse a text that says the answer already; tell where the fact itself does not."""
     said = says_all(document.text, form.answers)
@@ -125,11 +138,15 @@ def _said(form: NeedleForm, document: Document, *, repeated: bool) -> dict[str, 
     """What results depend on beside the prompts' lengths, as JSON values."""
     digest = hashlib.sha256(document.text.encode("utf-8", "surrogatepass")).hexdigest()
     return {
-        "haystack": PurePath(document.name).name or document.name,
+        "haystack": _name(document),
         "haystack_sha256": digest,
         "repeat": repeated,
         **dataclasses.asdict(form),
     }
+
+
+def _name(document: Document) -> str:
+    return PurePath(document.name).name or document.name
 
 
 def _words(form: NeedleForm, document: Document) -> RetrievalWords:
@@ -148,4 +165,4 @@ def _words(form: NeedleForm, document: Document) -> RetrievalWords:
     )
     numbers = form.value_kind == "numbers" and form.answers == ("{value}",)
     rule = "exact match" if numbers else "all words of the answer"
-    return RetrievalWords("Needle in a haystack", " ".join(explanation), rule)
+    return RetrievalWords("Needle in a haystack", " ".join(explanation), rule, _name(document))

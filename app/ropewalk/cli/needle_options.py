@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import click
 
@@ -69,6 +69,28 @@ _GIVEN = (
 )
 
 
+def _require_text(given: Mapping[str, object]) -> None:
+    """Refuse arguments whose bytes are no text.
+
+    Raises:
+        NeedleFormError: names the option.
+    """
+    for option, name in (
+        ("fact",) * 2,
+        ("question",) * 2,
+        ("answer", "answers"),
+        ("distractor", "distractors"),
+    ):
+        value = given[name]
+        for text in value if isinstance(value, tuple) else (value or "",):
+            try:
+                str(text).encode()
+            except UnicodeEncodeError:
+                raise NeedleFormError(
+                    f"--{option} has bytes in it that are no UTF-8: write it in that"
+                ) from None
+
+
 def needle_options(verb: Verb) -> Verb:
     """Give a verb the options of what is hidden; it receives them as `form`, a `NeedleForm`."""
 
@@ -76,6 +98,7 @@ def needle_options(verb: Verb) -> Verb:
     def with_form(**given: object) -> None:
         wanted = {name: given.pop(name) for name in _GIVEN}
         try:
+            _require_text(wanted)
             form = needle_form(**wanted)  # type: ignore[arg-type]  # click has seen to the types
         except NeedleFormError as error:
             raise click.UsageError(str(error), click.get_current_context()) from error

@@ -40,11 +40,13 @@ class RetrievalWords:
         explanation: what is asked and how to read the result, for people who have never read a paper: a
             paragraph of about two sentences.
         rule: how answers are judged, such as `exact match`.
+        haystack: the text that is read, where it is one with a name.
     """
 
     title: str
     explanation: str
     rule: str = "exact match"
+    haystack: str = ""
 
 
 PASSKEY = RetrievalWords(
@@ -168,7 +170,10 @@ def _how(words: RetrievalWords, results: Sequence[RetrievalResult]) -> str:
     """How to take the numbers: `Greedy decoding, exact match; 95% Wilson intervals; prompts of ...`."""
     shortest, longest = min(r.prompt_tokens for r in results), max(r.prompt_tokens for r in results)
     lengths = f"{shortest:,}" if shortest == longest else f"{shortest:,} to {longest:,}"
-    return f"Greedy decoding, {words.rule}; 95% Wilson intervals; prompts of {lengths} tokens as run."
+    haystack = f" Haystack: {without_control(words.haystack)}." if words.haystack else ""
+    return (
+        f"Greedy decoding, {words.rule}; 95% Wilson intervals; prompts of {lengths} tokens as run.{haystack}"
+    )
 
 
 def _answers(results: Sequence[RetrievalResult], longest: int) -> Table:
