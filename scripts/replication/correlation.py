@@ -60,9 +60,10 @@ def sweep(bench: Bench, target: int, trials: int) -> list[Findings]:
     model = finetune.load_model(bench.checkpoint).eval()
     for contender in swept():
         plan = bench.plan(contender, target)
-        if plan.schedule in seen:
+        factors = plan.frequency_factors or (1.0,) * bench.spec.n_pairs
+        if (factors, plan.attention_factor) in seen:
             continue
-        seen.add(plan.schedule)
+        seen.add((factors, plan.attention_factor))
         apply_plan(model, plan, bench.spec)
         (perplexity,) = perplexities(
             model, bench.held_out, bench.tokenizer.bos_token_id, (target,), WINDOWS, static=True

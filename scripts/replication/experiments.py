@@ -30,7 +30,7 @@ CONTENDERS = (
     Contender("NTK", "ntk"),
     Contender("YaRN", "yarn"),
     Contender("DPRoPE", "dprope"),
-    Contender("DPRoPE 0.2", "dprope", {"threshold": "0.2"}),
+    Contender("DPRoPE 0.3", "dprope", {"threshold": "0.3"}),
     Contender("dynamic NTK", "dynamic-ntk"),
     Contender("LogN", "logn"),
     Contender("Extra-PE", "extra-pe"),
@@ -40,7 +40,7 @@ CONTENDERS = (
 SAME_WITHIN_L = ("none", "dynamic NTK", "LogN", "Extra-PE", "Extra-MPE")
 """What should leave every logit within L as it is."""
 
-_FIRST_TUNED = ("Extra-PE", "YaRN", "PI", "NTK", "Extra-MPE", "none", "DPRoPE 0.2", "dynamic NTK")
+_FIRST_TUNED = ("Extra-PE", "YaRN", "PI", "NTK", "DPRoPE 0.3", "Extra-MPE", "none", "dynamic NTK")
 _PERIODIC = ("Extra-PE", "Extra-MPE")
 
 
