@@ -17,10 +17,12 @@ class Clock:
         return self.time
 
 
-def run(seconds_at: Callable[[float], float], reports: range, total: int) -> tuple[Pace, Clock]:
+def run(
+    seconds_at: Callable[[float], float], reports: range, total: int, *, deepens: bool = True
+) -> tuple[Pace, Clock]:
     """A pace after the given reports of a step that has taken `seconds_at(done)`."""
     clock = Clock()
-    pace = Pace(clock)
+    pace = Pace(clock, deepens=deepens)
     for done in reports:
         clock.time = 100.0 + seconds_at(done)
         pace.report(done, total)
@@ -47,6 +49,14 @@ def test_a_step_that_gets_slower_is_not_promised_too_early() -> None:
 
     pace, _ = run(seconds, range(0, 4097, 512), 12_000)
     assert pace.seconds_left == pytest.approx(seconds(12_000) - seconds(4096), rel=1e-6)
+
+
+def test_many_texts_are_not_taken_for_one_deep_one() -> None:
+    def seconds(done: float) -> float:  # of the first text; each of the hundred takes as long
+        return done / 250 + 4e-7 * done**2
+
+    pace, _ = run(seconds, range(0, 4097, 512), 409_600, deepens=False)
+    assert pace.seconds_left == pytest.approx(99 * seconds(4096))
 
 
 def test_a_reused_prefix_counts_for_the_depth_and_not_for_the_rate() -> None:

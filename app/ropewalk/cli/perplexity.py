@@ -17,7 +17,7 @@ from ropewalk.cli.evaluation_outputs import EvaluationOutputs, evaluation_output
 from ropewalk.cli.methods_list import MethodsAsked, methods_list
 from ropewalk.cli.options import RunOptions, model_options
 from ropewalk.cli.planned_model import PlannedModel, planned_model
-from ropewalk.cli.progress import Measure, ProgressReport, Tokens, Update
+from ropewalk.cli.progress import Measure, ProgressReport, Tokens, TokensOfTexts, Update
 from ropewalk.cli.window_count import WindowCount
 from ropewalk.documents import Document, Selection
 from ropewalk.engine import Engine
@@ -269,7 +269,7 @@ class _Measurer:
     ) -> Iterator[tuple[PerplexityResult, Stretch]]:
         """What is missing of a plan's results, each as soon as it is there."""
         work = [self._work(lengths) for _, lengths in missing]
-        with self.progress.step(f"{label}, perplexity", Tokens()) as overall:
+        with self.progress.step(f"{label}, perplexity", TokensOfTexts()) as overall:
             for number, (stretch, lengths) in enumerate(missing):
                 tell = _part_of(overall, sum(work[:number]), sum(work))
                 with self._shown(stretch, tell) as tell_both:

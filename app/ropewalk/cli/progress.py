@@ -22,7 +22,13 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 class Measure:
-    """Puts how far a step is into words."""
+    """Puts how far a step is into words.
+
+    Attributes:
+        deepens: whether it gets slower as one text does that is read.
+    """
+
+    deepens = True
 
     def amount(self, done: float, total: float) -> str:
         """A share: `42%`."""
@@ -43,6 +49,12 @@ class Tokens(Measure):
     def rate(self, per_second: float) -> str:
         """Tokens per second."""
         return f"{per_second:,.0f}/s" if per_second >= 10 else f"{per_second:.1f}/s"
+
+
+class TokensOfTexts(Tokens):
+    """The same of several texts, one after the other."""
+
+    deepens = False
 
 
 class Bytes(Measure):
@@ -97,7 +109,7 @@ class ProgressReport:
 
 @contextmanager
 def _bar(bars: Progress, label: str, measure: Measure) -> Iterator[Update]:
-    pace = Pace()
+    pace = Pace(deepens=measure.deepens)
     task = bars.add_task(label, total=None, pace=pace, measure=measure)
 
     def update(done: float, total: float) -> None:
@@ -135,7 +147,7 @@ class _Lines:
 
     def __init__(self, label: str, measure: Measure) -> None:
         self._label, self._measure = label, measure
-        self._pace = Pace()
+        self._pace = Pace(deepens=measure.deepens)
         self._last = time.monotonic()
 
     def update(self, done: float, total: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 
-from ropewalk.cli.progress import ProgressReport, Tokens, Update
+from ropewalk.cli.progress import ProgressReport, Tokens, TokensOfTexts, Update
 from ropewalk.engine import Engine
 from ropewalk.evaluation.retrieval import RetrievalResult, RetrievalTask
 from ropewalk.evaluation.retrieval_order import Step
@@ -46,7 +46,7 @@ def shown_runs(progress: ProgressReport, label: str, to_compute: int) -> Iterato
         label: what is being done.
         to_compute: prompt tokens that all of its runs compute.
     """
-    with progress.step(label, Tokens()) as overall:
+    with progress.step(label, TokensOfTexts()) as overall:
         yield ShownRuns(progress, overall, to_compute)
 
 

@@ -2,7 +2,8 @@
 
 Reading gets slower the deeper it is, since each token attends to all before it: the time for `d` tokens
 grows as `a d + b d^2`. Both are fitted to the reports so far (least squares through the start); where the
-fit says that the step gets faster, or the reports are too few to tell, it is a plain rate.
+fit says that the step gets faster, or the reports are too few to tell, it is a plain rate. So it is where
+many texts are read one after the other: each begins at no depth.
 """
 
 from __future__ import annotations
@@ -20,9 +21,15 @@ class Pace:
     What was done before the first report (a prefix that was reused) counts for nothing.
     """
 
-    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
-        """Measure on a clock; tests bring their own."""
+    def __init__(self, now: Callable[[], float] = time.monotonic, *, deepens: bool = True) -> None:
+        """Measure on a clock.
+
+        Args:
+            now: the clock; tests bring their own.
+            deepens: whether the step is one text, whose tokens cost the more the deeper they are.
+        """
         self._now = now
+        self._deepens = deepens
         self._begin(0.0)
         self._done = self._total = 0.0
         self._begun = False
@@ -49,7 +56,7 @@ class Pace:
         rate = self.rate
         if rate is None:
             return None
-        fitted = self._fit.solution()
+        fitted = self._fit.solution() if self._deepens else None
         if fitted is None:
             left = (self._total - self._done) / rate
         else:
