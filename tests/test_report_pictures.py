@@ -85,3 +85,15 @@ def test_a_png_is_as_large_as_its_cells_need() -> None:
     width, height = size(draw_heat_maps(large, "png", title="t"))
     assert 600 <= small[0] <= 900
     assert width / 21 > 45 and height / 12 > 30, "room for the counts in every cell"
+
+
+def test_names_are_drawn_as_they_are_and_no_formulas(recwarn: pytest.WarningsRecorder) -> None:
+    maps = heat_maps(cells({4000: {0.1: "3/3"}}, ["a$^$b"]))
+    for picture_format in ("png", "svg"):
+        title = "Passkey test: mo$^$del 模型.gguf"
+        picture = draw_heat_maps(maps, picture_format, title=title, notes=["$_$", "\x1b[31m"])
+        charts = [LineChart("$_$", "x", "y", (ChartLine("$^$", (Point(1, 2),)),))]
+        charted = draw_charts(charts, picture_format, title=title, notes=["\x1b[31m"])
+    assert title in texts(picture) and title in texts(charted)
+    assert "a$^$b: 3/3, 100% (44% to 100%)" in texts(picture) and b"\x1b" not in picture + charted
+    assert not recwarn.list, "a letter that the font lacks is no news"

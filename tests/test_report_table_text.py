@@ -57,3 +57,8 @@ def test_paragraphs_keep_their_words(text: str) -> None:
     assert all(cell_len(line) <= 80 for line in lines)
     wanted = "".join(without_control(text).split())
     assert "".join("".join(lines).split()) == wanted
+
+
+def test_no_cell_turns_the_direction_of_others() -> None:
+    table = Table("t", ("A", "B"), (("\u202edlrow\u2067", "שלום\x1b[31m"),))
+    assert table_text(table).splitlines()[1] == "dlrow  שלום[31m", "and what is written so stays"

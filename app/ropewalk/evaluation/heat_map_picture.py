@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from ropewalk.evaluation.heat_map import LEVELS, HeatMap, depth_label, level
-from ropewalk.evaluation.picture_style import NOTE_COLOUR, house_style, picture_bytes
+from ropewalk.evaluation.picture_style import NOTE_COLOUR, drawn, house_style, picture_bytes
 from ropewalk.evaluation.report_style import LIGHT
 
 _CELL_WIDTH, _CELL_HEIGHT = 0.58, 0.32  # inches, for counts in letters of 8 points
@@ -50,7 +50,7 @@ def draw_heat_maps(
     with house_style():
         figure_height = down * height + 0.25 * len(above) + 0.16 * len(below) + 0.6
         figure = Figure(figsize=(figure_width, figure_height), layout="constrained")
-        figure.suptitle("\n".join(above), x=0.01, ha="left", fontsize=12)
+        figure.suptitle(drawn("\n".join(above)), x=0.01, ha="left", fontsize=12)
         panels = figure.subplots(down, across, squeeze=False).ravel()
         for axes, heat_map in zip(panels, heat_maps, strict=False):
             _draw(axes, heat_map, int(width * _LETTERS_PER_INCH * 0.8))
@@ -61,7 +61,7 @@ def draw_heat_maps(
         ]
         legend = figure.legend(
             handles=patches,
-            title="\n".join(below),
+            title=drawn("\n".join(below)),
             alignment="left",
             loc="outside lower left",
             ncols=LEVELS,
@@ -103,4 +103,4 @@ def _draw(axes: Axes, heat_map: HeatMap, letters: int) -> None:
     for spine in axes.spines.values():
         spine.set_visible(False)
     title = "\n".join(textwrap.wrap(f"{heat_map.method}: {heat_map.total.words}", max(24, letters)))
-    axes.set(title=title, xlabel="depth (0 start, 1 end)", ylabel="length (tokens)")
+    axes.set(title=drawn(title), xlabel="depth (0 start, 1 end)", ylabel="length (tokens)")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
+
+from ropewalk.wording.terminal import without_control
 
 NOTE_COLOUR = "#555555"
 MARKERS = "osD^vPX"
@@ -54,6 +57,12 @@ def house_style() -> Iterator[None]:
         yield
 
 
+def drawn(text: str) -> str:
+    """A text of anybody's for matplotlib to show as it is, without control characters and formulas in `$`."""
+    readable = without_control(text).encode("utf-8", "replace").decode()
+    return readable.replace("$", r"\$")
+
+
 def picture_bytes(figure: Figure, picture_format: str) -> bytes:
     """A figure as the content of a file; an SVG of equal figures is equal byte for byte.
 
@@ -63,5 +72,7 @@ def picture_bytes(figure: Figure, picture_format: str) -> bytes:
     """
     content = io.BytesIO()
     metadata = {"Date": None} if picture_format == "svg" else None
-    figure.savefig(content, format=picture_format, dpi=110, metadata=metadata)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph ")  # a letter that the font lacks is drawn as a box
+        figure.savefig(content, format=picture_format, dpi=110, metadata=metadata)
     return content.getvalue()

@@ -13,6 +13,7 @@ from matplotlib.transforms import offset_copy
 
 from ropewalk.evaluation.picture_style import (
     NOTE_COLOUR,
+    drawn,
     house_style,
     line_style,
     marker,
@@ -57,7 +58,7 @@ def draw_charts(
     with house_style():
         height = sum(heights) + 0.25 * len(above) + 0.16 * len(below) + 0.2
         figure = Figure(figsize=(_WIDTH, height), layout="constrained")
-        figure.suptitle("\n".join(above), x=0.01, ha="left", fontsize=12)
+        figure.suptitle(drawn("\n".join(above)), x=0.01, ha="left", fontsize=12)
         panels = figure.subplots(len(charts), 1, squeeze=False, height_ratios=heights).ravel()
         for axes, chart in zip(panels, charts, strict=True):
             if isinstance(chart, LineChart):
@@ -65,7 +66,7 @@ def draw_charts(
             else:
                 _draw_bars(axes, chart)
         if below:
-            figure.supxlabel("\n".join(below), x=0.01, ha="left", fontsize=8, color=NOTE_COLOUR)
+            figure.supxlabel(drawn("\n".join(below)), x=0.01, ha="left", fontsize=8, color=NOTE_COLOUR)
         return picture_bytes(figure, picture_format)
 
 
@@ -87,7 +88,7 @@ def _draw_lines(figure: Figure, axes: Axes, chart: LineChart) -> None:
             linewidth=1.4,
             marker=marker(i),
             markersize=4.5,
-            label=line.label,
+            label=drawn(line.label),
         )
         off = whisker_step(chart) * (i - (len(chart.lines) - 1) / 2)
         beside = offset_copy(axes.transData, figure, x=off, units="points")
@@ -115,7 +116,7 @@ def _draw_lines(figure: Figure, axes: Axes, chart: LineChart) -> None:
             fontsize=8,
             color=NOTE_COLOUR,
         )
-    axes.set(title=_wrapped(chart.title), xlabel=chart.x_label, ylabel=chart.y_label)
+    axes.set(title=drawn(_wrapped(chart.title)), xlabel=chart.x_label, ylabel=chart.y_label)
     axes.legend(
         loc="upper left", bbox_to_anchor=(0, 0), borderaxespad=4.6, ncols=2, frameon=False, fontsize=8
     )
@@ -141,7 +142,7 @@ def _draw_bars(axes: Axes, chart: BarChart) -> None:
         words = number(bar.value) + (f"  {bar.note}" if bar.note else "")
         axes.annotate(words, (end, row), xytext=(4, 0), textcoords="offset points", va="center", fontsize=7.5)
     axes.axvline(0.0, color=NOTE_COLOUR, linewidth=0.8)
-    axes.set_yticks(range(len(chart.bars)), [bar.label for bar in chart.bars], fontsize=8)
+    axes.set_yticks(range(len(chart.bars)), [drawn(bar.label) for bar in chart.bars], fontsize=8)
     axes.set_ylim(len(chart.bars) - 0.4, -0.6)
     axes.xaxis.set_major_locator(FixedLocator(ticks(low, high)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: tick_label(value)))
@@ -149,7 +150,7 @@ def _draw_bars(axes: Axes, chart: BarChart) -> None:
     axes.set_axisbelow(True)
     axes.tick_params(axis="y", length=0)
     marked = f" (hatched: {chart.marked_label})" if any(bar.marked for bar in chart.bars) else ""
-    axes.set(title=_wrapped(chart.title + marked), xlabel=chart.value_label)
+    axes.set(title=drawn(_wrapped(chart.title + marked)), xlabel=chart.value_label)
 
 
 def _within(x: float, chart: LineChart) -> bool:

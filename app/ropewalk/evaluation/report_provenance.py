@@ -9,6 +9,7 @@ from typing import Any
 from ropewalk.evaluation.provenance import machine_words
 from ropewalk.evaluation.report_page import Section, Table, Text
 from ropewalk.evaluation.results_file import ResultsRecord, shown
+from ropewalk.wording.quantities import count
 
 
 def provenance_section(record: ResultsRecord) -> Section:
@@ -58,7 +59,8 @@ def incomplete_words(record: ResultsRecord) -> str:
     """What to say before all else about results that are not all; empty where they are."""
     if record.complete:
         return ""
-    return f"Incomplete: the run was stopped after {len(record.results):,} results, and can be gone on with."
+    done = count(len(record.results), "result")
+    return f"Incomplete: the run was stopped after {done}, and can be gone on with."
 
 
 def setting_words(value: Any) -> str:  # noqa: ANN401  # whatever JSON can say

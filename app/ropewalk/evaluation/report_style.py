@@ -91,7 +91,7 @@ caption { text-align: left; color: var(--quiet); padding-bottom: .3rem; }
 th, td { padding: .25rem .6rem; text-align: left; vertical-align: top; border-bottom: 1px solid var(--rule); }
 th { font-weight: 600; }
 td.number, th.number { text-align: right; white-space: nowrap; }
-td.text { overflow-wrap: anywhere; }
+td.text { overflow-wrap: anywhere; min-width: 9rem; }
 tr.best th, tr.best td { font-weight: 700; }
 table.heat td, table.heat thead th { text-align: center; white-space: nowrap; }
 table.heat td { border: 1px solid var(--page); }
