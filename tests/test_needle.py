@@ -115,6 +115,15 @@ class TestSentences:
             assert min(gaps[:-1]) > MOST_CHARACTERS / 2
             assert all(place % (len(line) + 1) == 0 for place in places[:-1])
 
+    def test_runs_without_any_space_are_cut(self) -> None:
+        text = f"A b. {'0123456789' * 500} {' ' * 5000}C d."
+        places = sentence_starts(text)
+        assert max(b - a for a, b in pairwise(places) if not text[a:b].endswith("  ")) <= MOST_CHARACTERS
+        numbers = Numbers()
+        haystack = story(text=";" * 20_000)
+        (task,) = tasks_of(numbers, haystack=haystack, lengths=[3000], depths=[0.5])
+        assert 2000 <= len(task.tokens) <= 3000 and 600 < task.distance < 2000
+
     def test_no_text_takes_long(self) -> None:
         """Runs without end of one kind: what looks back over them would take hours."""
         for run in (

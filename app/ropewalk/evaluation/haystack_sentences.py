@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from itertools import chain, pairwise
 
 MOST_CHARACTERS = 1000
-"""Characters between two places: a longer run, as of code or a table, is cut at lines, then at words."""
+"""Characters between two places: a longer run, as of code or a table, is cut at lines, then at words, then anywhere."""
 
 _ABBREVIATION = re.compile(
     "adm|al|ave|bros|ca|capt|cf|co|col|comdr|corp|cpl|dept|dr|ed|eds|eg|esp|est|etc|ex|figs?|fr|gen|gov|hon|ie|"
@@ -45,7 +46,7 @@ def sentence_starts(text: str) -> tuple[int, ...]:
     places = sorted(place for place in found if place >= begin)
     for pattern in (_LINE_START, _WORD_START):
         places = _cut_long_runs(text, places, pattern)
-    return tuple(places)
+    return tuple(_cut_anywhere(text, places))
 
 
 def _ends_sentence(match: re.Match[str]) -> bool:
@@ -74,3 +75,10 @@ def _cut_long_runs(text: str, places: list[int], pattern: re.Pattern[str]) -> li
                 cut.append(last)
         cut.append(place)
     return cut
+
+
+def _cut_anywhere(text: str, places: list[int]) -> list[int]:
+    """The places, and more where runs without any space are too long."""
+    between = (range(start + MOST_CHARACTERS, end, MOST_CHARACTERS) for start, end in pairwise(places))
+    cut = (place for place in chain.from_iterable(between) if not text[place].isspace())
+    return sorted({*places, *cut})
