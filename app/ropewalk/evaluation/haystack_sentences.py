@@ -6,7 +6,8 @@ import re
 from itertools import chain, pairwise
 
 MOST_CHARACTERS = 1000
-"""Characters between two places: a longer run, as of code or a table, is cut at lines, then at words, then anywhere."""
+"""Characters between two places: a longer run, as of code or a table, is cut at lines, else at words, else
+anywhere."""
 
 _ABBREVIATION = re.compile(
     "adm|al|ave|bros|ca|capt|cf|co|col|comdr|corp|cpl|dept|dr|ed|eds|eg|esp|est|etc|ex|figs?|fr|gen|gov|hon|ie|"
