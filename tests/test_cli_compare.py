@@ -11,7 +11,8 @@ import pytest
 
 from cli_running import CommandLine, run_process
 from fake_engine import FakeEngine, find_passkey
-from ropewalk.engine import DoesNotFitError, ModelDescription
+from ropewalk.engine import DoesNotFitError, ModelDescription, ModelLoadError
+from ropewalk_plan import ContextPlan
 from tiny_models import write_tiny_model
 
 TRAIN, TARGET = 400, 700
@@ -136,6 +137,39 @@ def test_the_page_has_the_table_and_the_plots(
     assert "6/6" in content
     assert "<script" not in content
     assert b"Share of keys found" in picture.read_bytes()
+
+
+def refuse_ntk(command: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the library does where only the graph tells that a plan does not go with a model."""
+    use_plan = command.engine.use_plan
+
+    def refusing(plan: ContextPlan | None, n_ctx: int | None = None) -> ModelDescription:
+        if plan is not None and plan.method == "ntk":
+            raise ModelLoadError("tiny.gguf: its attention has no place for this")
+        return use_plan(plan, n_ctx)
+
+    monkeypatch.setattr(command.engine, "use_plan", refusing)
+
+
+@pytest.mark.parametrize("verb", ["compare", "choose"])
+def test_a_plan_that_the_library_refuses_is_listed_and_the_others_go_on(
+    *,
+    verb: str,
+    command: CommandLine,
+    model: Path,
+    text: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file = tmp_path / "results.json"
+    refuse_ntk(command, monkeypatch)
+    outcome = command(verb, model, *COMPARE, "--text", text, "--json", file)
+    assert outcome.exit_code == 0, outcome.stderr
+    assert "its attention has no place for this" in outcome.stdout + outcome.stderr
+    record = read(file)
+    assert [plan["label"] for plan in record["plans"]] == [label for label in METHODS if label != "ntk"]
+    assert {row["method"] for row in record["results"]} <= {*METHODS} - {"ntk"}
+    assert record["complete"] is True
 
 
 def test_methods_that_need_a_tuned_model_come_with_finetuned(

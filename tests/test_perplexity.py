@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -120,6 +121,25 @@ def test_under_a_schedule_each_length_has_its_own_frequencies(engine: Engine, mo
         expected = losses(model, tokens[: result.length], in_force).mean()  # type: ignore[arg-type]
         assert result.perplexity == pytest.approx(math.exp(expected), rel=CLOSE)
     assert seen[-1] == (30 + 128 + 300, 458)
+
+
+@pytest.mark.parametrize("plan", [None, GROWING], ids=["plain", "schedule"])
+def test_what_another_sequence_holds_is_in_nobodys_way(
+    engine: Engine, model: TinyModel, plan: ContextPlan | None
+) -> None:
+    tokens = random_tokens()
+    with Engine.start() as two:
+        two.load(model.path, dataclasses.replace(OPTIONS, plan=plan, n_ctx=300, n_sequences=2))
+        two.prefill(tokens[:40], sequence=1)
+        found = truncated(two, tokens, LENGTHS, method="m")
+        two.drop_sequence(0)
+        two.prefill(tokens[:40], sequence=1)
+        slid = sliding(two, tokens, 300, 40, method="m")
+    engine.use_plan(plan)
+    assert [r.nll for r in found] == pytest.approx(
+        [r.nll for r in truncated(engine, tokens, LENGTHS, method="m")], rel=1e-6
+    )
+    assert slid.n_scored == 40
 
 
 @pytest.mark.parametrize("kv_type", ["f16", "q8_0"])

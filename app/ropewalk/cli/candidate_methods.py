@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from ropewalk.cli.failures import InputFileError
 from ropewalk.cli.method_options import MethodChoice
 from ropewalk.cli.methods_list import MethodsAsked, parse_methods
 from ropewalk.cli.model_file import read_model_words
+from ropewalk.cli.planned_model import PlannedModel
+from ropewalk.cli.progress import Measure, ProgressReport
 from ropewalk.cli.running import require_file
 from ropewalk.cli.token_count import TokenCount
 from ropewalk.evaluation.candidates import Candidates, find_candidates
@@ -149,3 +152,15 @@ def find_for(model: Path, wanted: CandidatesAsked, *, streams: bool) -> Found:
         MethodChoice(plan.method, wanted.train_length, target, dict(plan.options)) for plan in found.plans
     )
     return Found(words.spec, wanted.train_length or words.spec.train_length, found, MethodsAsked(choices))
+
+
+def without_refused(found: Found, planned: PlannedModel, progress: ProgressReport) -> Found:
+    """The candidates that the library executes for the loaded model, the others with its reason.
+
+    Raises:
+        DoesNotFitError: not enough memory for even a short context.
+    """
+    with progress.step("trying the plans", Measure()) as update:
+        refused = planned.drop_refused(update)
+    left_out = (*found.candidates.left_out, *refused)
+    return dataclasses.replace(found, candidates=Candidates(planned.plans, left_out))

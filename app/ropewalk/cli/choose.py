@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import shlex
 import time
@@ -20,6 +21,7 @@ from ropewalk.cli.candidate_methods import (
     candidate_options,
     find_for,
     train_length_of,
+    without_refused,
 )
 from ropewalk.cli.document_options import read_sources
 from ropewalk.cli.evaluation_outputs import EvaluationOutputs, Recording, evaluation_outputs
@@ -127,13 +129,14 @@ def _extends(model: Path, wanted: CandidatesAsked, outputs: EvaluationOutputs) -
 
 def _choose(model: Path, asked: _Asked, outputs: EvaluationOutputs, run: RunOptions) -> None:
     progress, found, wanted = ProgressReport(), asked.found, asked.wanted
-    plans = found.candidates.plans
     document = (
         Document.of_text(NAME, shipped_text())
         if asked.text is None
         else read_sources([asked.text], None, progress)
     )
     with planned_model(model, run, progress, found.asked, n_scored=SCORED_AT_ONCE) as planned:
+        found = without_refused(found, planned, progress)
+        asked, plans = dataclasses.replace(asked, found=found), found.candidates.plans
         planned.require_room(context_for(wanted.target_length + ANSWER_TOKENS))
         disturbances = disturbances_of(plans, found.spec, wanted.target_length, found.train_length)
         contest = make_contest(

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from ropewalk.cli import number_lists
-from ropewalk.cli.candidate_methods import CandidatesAsked, candidate_options, find_for
+from ropewalk.cli.candidate_methods import CandidatesAsked, candidate_options, find_for, without_refused
 from ropewalk.cli.choose import SCORED_AT_ONCE
 from ropewalk.cli.document_options import read_sources
 from ropewalk.cli.evaluation_outputs import EvaluationOutputs, Recording, evaluation_outputs
@@ -100,6 +100,7 @@ def compare_command(
         Document.of_text(NAME, shipped_text()) if text is None else read_sources([text], None, progress)
     )
     with planned_model(model, run, progress, found.asked, n_scored=SCORED_AT_ONCE) as planned:
+        found = without_refused(found, planned, progress)
         planned.require_room(context_for(prompts[-1] + ANSWER_TOKENS))
         with progress.step("counting the prompts' tokens", Measure()) as update:
             tokens = planned.engine.tokenize(document.text)
@@ -159,8 +160,6 @@ def _measure(
         for answer in run_with_progress(planned.engine, tasks, progress, method=plan.label):
             recording.add(_row(PASSKEY, as_row(answer)))
     if lengths:  # last: under a schedule it makes contexts of its own
-        if plan.plan is None or not plan.plan.streaming:
-            planned.engine.drop_sequence(1)  # the branch of the passkeys
         whole = Stretch(0, 0, len(tests.tokens))
         with progress.step(f"{plan.label}, perplexity", Tokens()) as update:
             for result in truncated_steps(

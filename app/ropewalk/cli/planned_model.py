@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,7 +11,8 @@ from ropewalk.cli.methods_list import MethodsAsked, labelled_plans
 from ropewalk.cli.options import RunOptions
 from ropewalk.cli.progress import Measure, ProgressReport
 from ropewalk.cli.running import FIRST_CONTEXT, require_file, started_engine
-from ropewalk.engine import Engine, EngineOptions, ModelDescription
+from ropewalk.engine import Engine, EngineOptions, ModelDescription, ModelLoadError
+from ropewalk.evaluation.candidates import LeftOut
 from ropewalk.evaluation.labelled_plan import PLAIN, LabelledPlan, label_of
 from ropewalk_plan import ContextPlan, GgufHeader, PlanError, read_plan
 
@@ -63,6 +64,26 @@ class PlannedModel:
         for cells in sorted(sizes, key=len):  # the longest that fits without windows fits with them
             self.use(sizes[cells])
 
+    def drop_refused(self, on_progress: Callable[[float, float], None]) -> tuple[LeftOut, ...]:
+        """Leave out of `plans` those that the library refuses, which it may do only when a context is made.
+
+        Args:
+            on_progress: told plans tried and plans.
+
+        Raises:
+            DoesNotFitError: not enough memory for even a short context.
+        """
+        refused: list[LeftOut] = []
+        for done, plan in enumerate(self.plans):
+            on_progress(done, len(self.plans))
+            try:
+                self.use(plan, FIRST_CONTEXT)
+            except ModelLoadError as error:
+                refused.append(LeftOut(plan.label, str(error)))
+        without = {entry.label for entry in refused}
+        self.plans = tuple(plan for plan in self.plans if plan.label not in without)
+        return tuple(refused)
+
     def use(self, plan: LabelledPlan, n_ctx: int | None = None) -> None:
         """Puts a plan in force. The context may hold texts that were read before.
 
@@ -79,9 +100,10 @@ class PlannedModel:
             return
         self._in_force = None
         n_sequences = _sequences_for(plan.plan, self._texts)
-        if self._carries or plan.plan == self._options.plan:
+        is_loaded = self.engine.model is not None  # not after a plan that was refused while loading
+        if is_loaded and (self._carries or plan.plan == self._options.plan):
             self.engine.resize(n_ctx)
-        elif n_sequences == self._options.n_sequences:
+        elif is_loaded and n_sequences == self._options.n_sequences:
             self.engine.use_plan(plan.plan, n_ctx)
         else:
             options = dataclasses.replace(self._options, plan=plan.plan, n_ctx=n_ctx, n_sequences=n_sequences)

@@ -73,6 +73,7 @@ class Engine:
         self._process = process
         self._exchange = exchange
         self._model: ModelDescription | None = None
+        self._n_sequences = 1
         weakref.finalize(self, exchange.abandon).atexit = False  # at its own end, closed pipes say the same
 
     @classmethod
@@ -126,6 +127,7 @@ class Engine:
         """
         self._model = None
         self._process.rpc_servers = options.rpc_servers
+        self._n_sequences = options.n_sequences
         request = Load(UNSENT, model.absolute(), options)
         self._model = self._follow(request, Loaded, on_progress).model
         return self._model
@@ -298,6 +300,11 @@ class Engine:
     def drop_sequence(self, sequence: int) -> None:
         """Forgets what a sequence holds."""
         self._exchange.ask(DropSequence(UNSENT, sequence), TokensHeld)
+
+    def drop_all_sequences(self) -> None:
+        """Forgets what every sequence holds."""
+        for sequence in range(self._n_sequences):
+            self.drop_sequence(sequence)
 
     def save_state(
         self, path: Path, on_progress: ShareProgress | None = None, *, sequence: int = 0

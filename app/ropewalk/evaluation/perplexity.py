@@ -149,7 +149,7 @@ def truncated_steps(
     apart, work = _has_steps(model), truncated_work(lengths, model)
     losses: list[float] = []
     seconds, before = 0.0, 0
-    engine.drop_sequence(0)
+    engine.drop_all_sequences()  # another text would take the room
     for length in lengths:
         begun = time.perf_counter()
         if apart:
@@ -205,6 +205,7 @@ def sliding(
         EngineError: it cannot be computed.
     """
     started = time.perf_counter()
+    engine.drop_all_sequences()  # another text would take the room
     body = window - len(start)
     require_tokens(tokens, body)
     chosen = list(sliding_ends(len(tokens), body, stride)) if ends is None else ends
@@ -257,7 +258,7 @@ def _losses(scores: Sequence[float], method: str) -> list[float]:
 
 def _make_context(engine: Engine, n_ctx: int) -> None:
     """An empty context for exactly so many tokens: quantized keys get the frequencies of a full one."""
-    engine.drop_sequence(0)
+    engine.drop_all_sequences()
     engine.resize(n_ctx)
 
 
