@@ -130,6 +130,13 @@ def test_another_measurement_is_refused_by_what_differs(changes: dict[str, Any],
     assert len(sentence) < 300
 
 
+def test_a_plan_that_lacks_what_is_nothing_is_told() -> None:
+    """As of a file that somebody changed: `null` and nothing at all are not the same."""
+    theirs = record(plans=(RecordedPlan("pi", {}),))
+    with pytest.raises(ResultsMismatch, match="under the name pi: rope layers unsaid, not null"):
+        check_resumable(theirs, record(plans=(RecordedPlan("pi", {"rope_layers": None}),)))
+
+
 def test_of_what_differs_between_plans_the_word_is_named_before_the_list() -> None:
     def plan(target: int) -> RecordedPlan:
         return RecordedPlan("pi", {"schedule": [float(target)], "target_length": target})

@@ -13,7 +13,7 @@ from ropewalk.cli.retrieval_progress import shown_runs
 from ropewalk.evaluation.labelled_plan import LabelledPlan
 from ropewalk.evaluation.report import Report
 from ropewalk.evaluation.results_file import RecordedPlan
-from ropewalk.evaluation.results_retrieval import as_row, retrieval_results
+from ropewalk.evaluation.results_retrieval import as_row, check_asked, retrieval_results
 from ropewalk.evaluation.retrieval import RetrievalTask
 from ropewalk.evaluation.retrieval_run import context_length, work_of
 from ropewalk.sessions import context_for
@@ -52,6 +52,7 @@ def measure(
     Raises:
         DoesNotFitError: a context for the longest prompt does not fit; nothing was computed.
         ResultsMismatch: the file that `--resume` names is of another measurement.
+        ResultsFileError: it is damaged, or has results of other prompts.
     """
     planned.require_room(context_for(context_length(test.tasks)))
     native = planned.engine.model is not None and planned.engine.model.native
@@ -63,10 +64,10 @@ def measure(
         report=test.report,
         total=len(test.tasks) * len(planned.plans),
     ) as recording:
-        done = {
-            (result.method, result.length, result.depth, result.trial)
-            for result in retrieval_results(recording.record)
-        }
+        earlier = retrieval_results(recording.record)
+        labels = [plan.label for plan in planned.plans]
+        check_asked(earlier, test.tasks, labels, name=str(outputs.resumed or "The results file"))
+        done = {(result.method, result.length, result.depth, result.trial) for result in earlier}
         left = [
             (plan, tasks)
             for plan in planned.plans

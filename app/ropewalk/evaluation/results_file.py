@@ -204,7 +204,11 @@ def _difference(old: Mapping[str, Any] | None, new: RecordedPlan) -> str:
     old, wanted = _plain(old), _plain(new.plan)
     if old is None or wanted is None:
         return "one of the two is the plain model"
-    keys = [key for key in set(old) | set(wanted) if old.get(key) != wanted.get(key)]
+    keys = [
+        key
+        for key in set(old) | set(wanted)
+        if not (key in old and key in wanted and old[key] == wanted[key])
+    ]
     key = min(keys, key=lambda key: (isinstance(wanted.get(key), (list, dict)), key))  # the tellable first
     return f"{key.replace('_', ' ')} {_said(old, key)}, not {_said(wanted, key)}"
 
