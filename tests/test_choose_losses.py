@@ -35,6 +35,15 @@ def test_the_interval_holds_the_true_difference_about_95_times_of_100() -> None:
     assert 0.90 < held / 400 < 0.99
 
 
+def test_few_tokens_have_an_interval_as_wide_as_they_deserve() -> None:
+    held = 0
+    drawn = np.random.default_rng(11)
+    for _ in range(1000):
+        found = paired_difference(list(drawn.normal(0.1, 0.5, 6 * BLOCK)), [0.0] * (6 * BLOCK))
+        held += found.low <= 0.1 <= found.high
+    assert 0.93 < held / 1000 < 0.97  # by the normal law, 0.89 of them
+
+
 def test_neighbours_that_are_wrong_together_widen_the_interval() -> None:
     drawn = np.random.default_rng(1)
     apart = drawn.normal(0.0, 0.5, 512)
@@ -44,7 +53,7 @@ def test_neighbours_that_are_wrong_together_widen_the_interval() -> None:
 
 
 def test_too_few_tokens_say_nothing() -> None:
-    found = paired_difference([1.0] * (2 * BLOCK - 1), [0.0] * (2 * BLOCK - 1))
+    found = paired_difference([1.0] * (5 * BLOCK - 1), [0.0] * (5 * BLOCK - 1))
     assert (found.low, found.high) == (-math.inf, math.inf)
     assert all(verdict.kept for verdict in judge_losses({"a": [9.0] * 8, "b": [1.0] * 8}))
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ropewalk.evaluation.statistics import Z_95
+from ropewalk.evaluation.token_blocks import FEWEST_CLUSTERS, student_t_95
 
 BLOCK = 16
 """Neighbouring tokens that count as one sample: what makes one of them hard makes the next ones hard."""
@@ -50,6 +50,8 @@ class LossVerdict:
 def paired_difference(losses: Sequence[float], others: Sequence[float]) -> Difference:
     """The mean of `losses - others`, token by token, by Student's rule over blocks of neighbours.
 
+    With few blocks nothing is sure.
+
     Args:
         losses: nats of each token under one plan, at least one.
         others: of the same tokens under another.
@@ -60,10 +62,10 @@ def paired_difference(losses: Sequence[float], others: Sequence[float]) -> Diffe
     differences = np.asarray(losses, dtype=np.float64) - np.asarray(others, dtype=np.float64)
     mean = float(np.mean(differences))
     n_blocks = len(differences) // BLOCK
-    if n_blocks < 2:
+    if n_blocks < FEWEST_CLUSTERS:
         return Difference(mean, -math.inf, math.inf)
     blocks = np.array([np.mean(block) for block in np.array_split(differences, n_blocks)])
-    spread = Z_95 * float(np.std(blocks, ddof=1)) / math.sqrt(n_blocks)
+    spread = student_t_95(n_blocks - 1) * float(np.std(blocks, ddof=1)) / math.sqrt(n_blocks)
     return Difference(mean, mean - spread, mean + spread)
 
 
