@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -138,6 +140,22 @@ def test_where_nobody_hits_but_the_model_can_everybody_is_asked_to_the_end() -> 
     assert decision.decided
     assert decision.winner == "none"
     assert "take a shorter target length" in words(decision, contest())
+
+
+@pytest.mark.parametrize("budget", [0, 1, 4])
+def test_who_was_not_asked_is_not_said_to_have_found_nothing(budget: int) -> None:
+    decision = decide(contest(), Known({label: hits(0) for label in LABELS}, budget=budget))
+    said = words(decision, contest())
+    assert "not run to its end" in said
+    assert "Nobody found" not in said
+
+
+@pytest.mark.parametrize("cells", [1, 2, 6])
+def test_whoever_alone_finds_a_key_is_chosen(cells: int) -> None:
+    answers = {label: [False] * cells for label in LABELS}
+    answers["pi"][-1] = True
+    few = dataclasses.replace(contest(), cells=cells)
+    assert decide(few, Known(answers)).winner == "pi"
 
 
 def test_a_budget_that_ends_leaves_a_leader_and_says_so() -> None:

@@ -4,7 +4,8 @@ Every candidate is to answer the same cells. The next one goes to the candidate 
 and of those to the one that has answered most: so whoever hits everything is asked everything at once, and
 whoever misses waits until the others have missed as often. The race ends when nobody who still has cells to
 answer can end more than `tolerance` hits above the best one who has none. So the winner has at least the hits
-of the best of all, less `tolerance`, as if all had answered every cell.
+of the best of all, less `tolerance`, as if all had answered every cell. One hit is much where the best
+has none: then whoever may still hit is asked on.
 """
 
 from __future__ import annotations
@@ -115,4 +116,6 @@ class Race:
     def _may_win(self, standing: Standing, least_misses: int) -> bool:
         if standing.label == self._plain:
             return standing.misses < least_misses + self._plain_wins_ties
+        if least_misses == self._cells:
+            return True  # it can still hit, which the best one never did
         return standing.misses + self._tolerance < least_misses

@@ -180,12 +180,12 @@ def _found(plain: Standing) -> str:
 def _warnings(contest: Contest, decision: Decision, target_length: int) -> tuple[str, ...]:
     found = []
     any_hit = any(standing.hits for standing in decision.standings)
-    if decision.standings and not any_hit:
+    if not decision.capable:
         found.append(
             "The model finds no passkey even within its train length, so this test says nothing of it."
-            if not decision.capable
-            else f"Nobody found a single key at {target_length:,} tokens: take a shorter target length."
         )
+    elif decision.decided and not any_hit:  # everybody was asked for everything then
+        found.append(f"Nobody found a single key at {target_length:,} tokens: take a shorter target length.")
     if not decision.decided:
         found.append("The race was not run to its end, so another may be better.")
     winner = next((s for s in decision.standings if s.label == decision.winner), None)
