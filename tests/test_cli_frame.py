@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -131,3 +132,25 @@ def test_a_full_disk_under_stdout_is_one_sentence() -> None:
         )
     assert done.returncode == 1
     assert done.stderr == "ropewalk: no space left on device.\n"
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGTERM") or sys.platform == "win32", reason="needs signals")
+def test_an_interruption_out_of_an_exec_has_its_own_exit_code(tmp_path: Path) -> None:
+    """As one that comes while a dataclass is made has; Python would end by SIGINT for it."""
+    script = (
+        "import os, signal, sys\n"
+        "from ropewalk.cli import main, run\n"
+        "text = 'os.kill(os.getpid(), signal.SIGTERM)\\nwhile True: pass'\n"
+        "run.ropewalk.make_context = lambda *_: exec(text, {'os': os, 'signal': signal})\n"
+        "sys.exit(main.main())\n"
+    )
+    (tmp_path / "interrupted.py").write_text(script)  # Python looks at it only after a module, as ours
+    done = subprocess.run(
+        [sys.executable, "-m", "interrupted"],
+        env=environment(),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (143, "ropewalk: Interrupted.\n")

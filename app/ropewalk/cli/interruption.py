@@ -43,6 +43,9 @@ def leave_the_end_alone() -> None:
     if _First.since is None:
         _First.since = time.monotonic()
     atexit.register(_ignore)
+    # Python ends by SIGINT, whatever the exit code, where an interruption came out of an `exec` of a text, as
+    # dataclasses are made with, though it was handled; another `exec` has it forget that
+    exec("")
 
 
 def exit_code() -> int:
