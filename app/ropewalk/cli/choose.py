@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import shlex
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -15,6 +14,7 @@ from typing import Any
 import click
 
 from ropewalk.cli import number_lists
+from ropewalk.cli.bake_command import bake_command
 from ropewalk.cli.candidate_methods import (
     CandidatesAsked,
     Found,
@@ -281,13 +281,6 @@ def _commands(
         plan = by_label[label]
         if plan.plan is None:
             return None
-        target = model.with_name(f"{model.stem}-{plan.method}-{wanted.target_length}.gguf")
-        words = ["ropewalk", "bake", str(model), str(target), "--method", plan.method]
-        words += ["--target-length", str(wanted.target_length)]
-        if wanted.train_length is not None:
-            words += ["--train-length", str(wanted.train_length)]
-        for name, value in plan.options.items():
-            words += ["--method-option", f"{name}={value}"]
-        return shlex.join(words)
+        return bake_command(model, plan, wanted.target_length, wanted.train_length)
 
     return command_for
