@@ -211,7 +211,11 @@ class TestPasskey:
         command.engine.respond = respond
         outcome = command("passkey", model, "--lengths", "400", "--depths", "0.1,0.9", "--json", file)
         assert outcome.exit_code == 3
-        assert outcome.sentence == "the model process is gone."
+        assert outcome.sentence == (
+            f"the model process is gone; 1 of 2 results had come by then, kept in {file}; "
+            f"--resume {file} goes on."
+        )
+        assert "LENGTH" in outcome.stdout, "what there is is shown"
         assert len(json.loads(file.read_text())["results"]) == 1
 
     def test_too_short_a_length(self, command: CommandLine, model: Path) -> None:

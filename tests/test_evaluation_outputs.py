@@ -255,6 +255,19 @@ def test_bytes_that_are_no_text_are_in_no_way(
     assert count("--json", tmp_path / f"{'x' * 250}.json").exit_code == 0, "as long as names can be"
 
 
+def test_a_reader_that_has_had_enough_costs_no_file(
+    count: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(*_: object, **__: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("ropewalk.cli.evaluation_outputs.click.echo", closed)
+    files = [tmp_path / name for name in ("r.json", "r.svg", "r.html")]
+    outcome = count("--json", files[0], "--png", files[1], "--html", files[2])
+    assert (outcome.exit_code, outcome.stderr) == (1, "")
+    assert read_results(files[0]).complete and all(file.exists() for file in files)
+
+
 def test_nothing_measured_nothing_written(
     count: Callable[..., Outcome], counting: Counting, tmp_path: Path
 ) -> None:

@@ -174,7 +174,12 @@ class EvaluationOutputs:
             return
         stream = sys.stderr if self.target.takes_stdout else sys.stdout
         text = report.text(record, _shows_colour(stream), _shows_blocks(stream))
-        click.echo(text, err=self.target.takes_stdout)
+        try:  # first the files: whoever reads the text may have had enough of it
+            self._draw(record, report)
+        finally:
+            click.echo(text, err=self.target.takes_stdout)
+
+    def _draw(self, record: ResultsRecord, report: Report) -> None:
         if self.picture is not None:
             picture_format = self.picture.suffix.lower().lstrip(".")
             self._write(self.picture, report.picture(record, picture_format))
