@@ -188,7 +188,8 @@ class MeasuringEvidence(RecordedEvidence):
         plan = self._material.plans[label].plan
         each = work_of(left, plan).planned / len(left)
         longest = max(len(task.tokens) for task in left)
-        seconds = self._clock.cost.seconds(longest) * min(1.0, each / longest)
+        share = min(1.0, each / longest) if self._is_running(kind, label) else 1.0  # nothing is held at first
+        seconds = share * self._clock.cost.seconds(longest)
         if not self._clock.affords(f"another answer of {label} at {left[0].length:,} tokens", seconds):
             return None
         for result in self._run(kind, label, left):
@@ -198,10 +199,14 @@ class MeasuringEvidence(RecordedEvidence):
 
     def _run(self, kind: str, label: str, left: Sequence[RetrievalTask]) -> Iterator[RetrievalResult]:
         """The answers of a plan as they come; those of one plan go on as long as no other is asked."""
-        if self._running is None or self._running[:2] != (kind, label):
+        if self._running is None or not self._is_running(kind, label):
             self._use(label)
             self._running = (kind, label, self._answers(label, left))
         return self._running[2]
+
+    def _is_running(self, kind: str, label: str) -> bool:
+        """Whether the last answer was one of these, so that what their prompts have in common is held."""
+        return self._running is not None and self._running[:2] == (kind, label)
 
     def _answers(self, label: str, tasks: Sequence[RetrievalTask]) -> Iterator[RetrievalResult]:
         """Answers; a step is shown for each, from the first of its tokens."""
