@@ -225,7 +225,7 @@ class TestRefused:
         short.write_text("Once upon a time.")
         outcome = command("choose", model, *CHOOSE, "--text", short)
         assert outcome.exit_code in (2, 3)
-        assert "400 are needed" in outcome.stderr.splitlines()[-1]
+        assert outcome.stderr.splitlines()[-1].endswith("400 are needed: give a longer text.")
 
     def test_a_length_beyond_memory_names_the_one_that_fits(
         self, command: Choosing, model: Path, text: Path, monkeypatch: pytest.MonkeyPatch

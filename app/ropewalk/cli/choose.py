@@ -211,7 +211,7 @@ def _material(
     engine = planned.engine
     with progress.step("counting the prompts' tokens", Measure()) as update:
         tokens = tuple(engine.tokenize(document.text))
-        require_tokens(tokens, max(stage.end for stage in contest.stages))
+        require_tokens(tokens, max(stage.end for stage in contest.stages), "give a longer text")
         cells = passkey_tasks(
             engine, [asked.wanted.target_length], asked.depths, asked.trials, seed, on_progress=update
         )

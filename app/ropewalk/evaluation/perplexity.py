@@ -221,7 +221,9 @@ def sliding(
     return _result(losses, seconds, method=method, mode="sliding", length=window, stride=stride)
 
 
-def require_tokens(tokens: Sequence[int], needed: int) -> None:
+def require_tokens(
+    tokens: Sequence[int], needed: int, remedy: str = "give a longer text, or shorter lengths"
+) -> None:
     """Refuse a text that is too short.
 
     Raises:
@@ -229,8 +231,7 @@ def require_tokens(tokens: Sequence[int], needed: int) -> None:
     """
     if len(tokens) < needed:
         raise TextTooShortError(
-            f"The text has {len(tokens):,} tokens of this model, and {needed:,} are needed: "
-            "give a longer text, or shorter lengths."
+            f"The text has {len(tokens):,} tokens of this model, and {needed:,} are needed: {remedy}."
         )
 
 
