@@ -164,3 +164,14 @@ def test_the_machine_says_nothing_about_people_or_networks(monkeypatch: pytest.M
     assert socket.gethostname() not in said and str(Path.home()) not in said
     assert platform.node() not in said
     assert getpass.getuser() not in said.split('"')
+
+
+@pytest.mark.parametrize(("old", "new", "named"), [(1, 0, "is of last too,"), (0, 1, "is without last;")])
+def test_of_long_lists_of_plans_the_one_that_differs_is_named(old: int, new: int, named: str) -> None:
+    many = tuple(RecordedPlan(f"a method with a long name {i}", None) for i in range(40))
+    last = (RecordedPlan("last", None),)
+    with pytest.raises(ResultsMismatch, match=named):
+        check_resumable(
+            replace(record(), plans=many + last * old),
+            replace(record(), plans=many + last * new),
+        )

@@ -190,7 +190,14 @@ def check_resumable(old: ResultsRecord, new: ResultsRecord, *, name: str = "The 
 def _check_plans(old: ResultsRecord, new: ResultsRecord, name: str, remedy: str) -> None:
     theirs, ours = [plan.label for plan in old.plans], [plan.label for plan in new.plans]
     if sorted(theirs) != sorted(ours):
-        raise ResultsMismatch(f"{name} is of {_listed(theirs)}, not of {_listed(ours)}; {remedy}.")
+        if _listed(theirs) != _listed(ours):
+            raise ResultsMismatch(f"{name} is of {_listed(theirs)}, not of {_listed(ours)}; {remedy}.")
+        more = [label for label in theirs if label not in ours]  # lists too long to be shown: what differs
+        raise ResultsMismatch(
+            f"{name} is of {_listed(more)} too, which is not asked for; {remedy}."
+            if more
+            else f"{name} is without {_listed([label for label in ours if label not in theirs])}; {remedy}."
+        )
     plans = {plan.label: plan.plan for plan in old.plans}
     for plan in new.plans:
         if _plain(plans[plan.label]) != _plain(plan.plan):
