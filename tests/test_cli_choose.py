@@ -12,7 +12,7 @@ import pytest
 
 from cli_running import CommandLine
 from fake_engine import FakeEngine, find_passkey
-from ropewalk.cli.main import main
+from ropewalk.cli.run import run
 from ropewalk.engine import DoesNotFitError, ModelDescription
 from ropewalk_plan import GgufHeader, read_plan
 from tiny_models import write_tiny_model
@@ -99,15 +99,12 @@ def test_it_chooses_says_why_and_how_to_bake_it(
     assert results(file)["complete"] is True
 
 
-def test_the_command_it_writes_bakes_the_choice(
-    command: Choosing, model: Path, text: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command_it_writes_bakes_the_choice(command: Choosing, model: Path, text: Path) -> None:
     outcome = command("choose", model, *CHOOSE, "--text", text)
     line = outcome.stdout.splitlines()[-1]
     program, *arguments = shlex.split(line)
     assert program == "ropewalk"
-    monkeypatch.setattr("sys.argv", ["ropewalk", *arguments])
-    assert main() == 0
+    assert run(arguments) == 0
     stored = read_plan(GgufHeader.read(Path(arguments[2])))
     assert stored is not None
     assert (stored.plan.method, stored.plan.target_length) == ("yarn", TARGET)
