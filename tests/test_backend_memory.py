@@ -135,11 +135,16 @@ def test_a_process_grows_by_what_is_told(model: Model) -> None:
     weights, whose pages the system takes back where others need memory, but with what it has swapped out.
     """
     command = [sys.executable, "-c", _GROWING, str(model.path)]
-    told = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
-    assert told.returncode == 0, told.stderr
-    grown, said = map(int, told.stdout.split())
-    assert said > 50 * _MEBIBYTE
-    assert 0.8 * said < grown < 1.1 * said + 10 * _MEBIBYTE
+    shares = []
+    for _ in range(3):  # a busy system was seen to miscount once in dozens; what is told wrongly always is
+        told = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+        assert told.returncode == 0, told.stderr
+        grown, said = map(int, told.stdout.split())
+        assert said > 50 * _MEBIBYTE
+        if 0.8 * said < grown < 1.1 * said + 10 * _MEBIBYTE:
+            return
+        shares.append(grown / said)
+    pytest.fail(f"the process grew by these shares of what was told: {shares}")
 
 
 @pytest.mark.usefixtures("patched_library")
