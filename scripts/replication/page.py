@@ -28,7 +28,7 @@ def write_page(held: Findings, docs: Path) -> None:
     """
     for name, text in _TABLES.items():
         write_section(docs / PAGE, Section(name, COMMAND, text(held)))
-    write_pictures(held, docs / "plots")
+    write_pictures(held, docs / "replication")
 
 
 def _origin(held: Findings) -> str:

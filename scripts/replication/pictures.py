@@ -15,10 +15,10 @@ from ropewalk.evaluation.statistics import Accuracy
 
 
 def write_pictures(held: Findings, folder: Path) -> None:
-    """Write `replication-*.svg` into a folder."""
+    """Write `tuned.svg` and `disturbance.svg` into a folder, which is there."""
     with house_style():
         for name, figure in (("tuned", _tuned(held)), ("disturbance", _disturbance(held))):
-            write_whole(folder / f"replication-{name}.svg", picture_bytes(figure, "svg"))
+            write_whole(folder / f"{name}.svg", picture_bytes(figure, "svg"))
 
 
 def _tuned(held: Findings) -> Figure:
